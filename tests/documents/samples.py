@@ -249,6 +249,14 @@ def put(data: dict[str, Any], values: Mapping[str, Any]) -> None:
             place[int(last) if isinstance(place, list) else last] = value
 
 
+def apply(data: dict[str, Any], change: Callable[[dict[str, Any]], None] | Mapping[str, Any] | None) -> None:
+    """Change a unit's JSON by a function, or by values that `put` puts into it."""
+    if callable(change):
+        change(data)
+    else:
+        put(data, change or {})
+
+
 def sample(
     lines: int = 3,
     packages: int | None = None,
@@ -259,15 +267,12 @@ def sample(
 ) -> Invoice:
     """Return the invoice of a unit of `lines` lines.
 
-    `change` may edit the unit's JSON first, or give values that `put` puts into it.
+    `change` may change the unit's JSON first, as `apply` does.
 
     With `general`, an edition of the tariff has that rate for each number, and is free for goods that claim `S`.
     """
     data = unit_data(lines, packages)
-    if callable(change):
-        change(data)
-    else:
-        put(data, change or {})
+    apply(data, change)
     return _finished(Unit.model_validate(data), test=test, general=general)
 
 

@@ -18,27 +18,17 @@ from pipeline.documents.registry import ARTIFACT_TYPES, KINDS, Document, artifac
 from tests.documents.samples import build_full_invoice, build_truck_invoice, digest, file_entry, sample
 
 NAMES = {
-    "cci_json": "commercial_customs_invoice.json",
-    "cci_csv": "commercial_customs_invoice.csv",
-    "cci_human_readable": "commercial_customs_invoice.html",
-    "cci_pdf": "commercial_customs_invoice.pdf",
-    "cci_ubl": "commercial_customs_invoice.xml",
-    "cci_consolidated": "commercial_customs_invoice_consolidated.json",
-    "cci_xlsx": "commercial_customs_invoice.xlsx",
-    "packing_list": "packing_list.json",
-    "packing_list_pdf": "packing_list.pdf",
-    "package_labels": "package_labels.pdf",
-    "paps_cover_sheet": "paps_cover_sheet.pdf",
-    "truck_manifest": "truck_manifest.zip",
-    "pga_worksheet": "pga_worksheet.pdf",
-    "pga_records": "pga_records.txt",
-    "section_232_statement": "section_232_statement.pdf",
-    "usmca_certification": "usmca_certification.pdf",
-    "entry_estimate": "entry_estimate.json",
-    "entry_import": "entry_import.zip",
-    "entry_worksheet": "entry_worksheet.pdf",
+    "cci_json": "commercial_customs_invoice.json", "cci_csv": "commercial_customs_invoice.csv",
+    "cci_human_readable": "commercial_customs_invoice.html", "cci_pdf": "commercial_customs_invoice.pdf",
+    "cci_ubl": "commercial_customs_invoice.xml", "cci_consolidated": "commercial_customs_invoice_consolidated.json",
+    "cci_xlsx": "commercial_customs_invoice.xlsx", "packing_list": "packing_list.json", "packing_list_pdf": "packing_list.pdf",
+    "package_labels": "package_labels.pdf", "paps_cover_sheet": "paps_cover_sheet.pdf", "truck_manifest": "truck_manifest.zip",
+    "pga_worksheet": "pga_worksheet.pdf", "pga_records": "pga_records.txt",
+    "section_232_statement": "section_232_statement.pdf", "usmca_certification": "usmca_certification.pdf",
+    "entry_estimate": "entry_estimate.json", "entry_import": "entry_import.zip", "entry_worksheet": "entry_worksheet.pdf",
     "manifest": "manifest.json",
-}
+}  # fmt: skip
+
 
 TRUCK = "truck_manifest"
 
@@ -154,17 +144,11 @@ def test_documents_have_export_digest_and_line_digests(documents: dict[str, Docu
 
 
 def test_test_documents_are_marked(documents: dict[str, Document]) -> None:
-    for kind in (
-        "cci_human_readable",
-        "cci_pdf",
-        "cci_ubl",
-        "packing_list_pdf",
-        "package_labels",
-        "paps_cover_sheet",
-        "section_232_statement",
-        "usmca_certification",
-        "entry_worksheet",
-    ):
+    printed = (
+        "cci_human_readable cci_pdf cci_ubl packing_list_pdf package_labels paps_cover_sheet section_232_statement "
+        "usmca_certification entry_worksheet"
+    )
+    for kind in printed.split():
         assert "TEST: NOT FOR CUSTOMS USE" in _text(documents[kind]), kind
     for kind in ("cci_json", "cci_consolidated", "packing_list", "entry_estimate", "manifest"):
         assert json.loads(documents[kind].body)["test"] is True, kind

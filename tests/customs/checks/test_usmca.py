@@ -11,9 +11,11 @@ from pipeline.customs.reference.entry import entry_rules
 from pipeline.documents.registry import KINDS
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.schemas.plan import Plan, UsmcaCertificate
-from tests.customs.cases import SHIRT, UNIT, findings, list_findings, with_changes
+from tests.customs.cases import BAG, SHIRT, UNIT, findings, list_findings, with_changes
 from tests.documents.pdf_text import read_printed_document
 from tests.documents.samples import sample
+from tests.support.factories import change_plan
+from tests.support.tables import table
 
 REF = f"{SHIRT}/usmcaCertificateRef"
 NO_CERTIFICATE: list[tuple[str, Any]] = [(REF, None)]
@@ -24,33 +26,33 @@ def set_worth(price: str, value: str, total: str) -> list[tuple[str, Any]]:
     return [(f"{SHIRT}/unitPrice", price), (f"{SHIRT}/lineValue", value), (f"{UNIT}/invoice/total", total)]
 
 
-@pytest.mark.parametrize(
-    ("price", "value", "total", "severity"),
+LOW = set_worth("375.00", "1500.00", "1677.00")
+
+
+@table(
+    ("worth", "stated", "severity"),
     [
-        ("375.00", "1500.00", "1677.00", "warn"),
-        ("625.00", "2500.00", "2677.00", "warn"),
-        ("625.01", "2500.04", "2677.04", "block"),
+        (LOW, False, "warn"),
+        (LOW, True, None),
+        (set_worth("625.00", "2500.00", "2677.00"), False, "warn"),
+        (set_worth("625.01", "2500.04", "2677.04"), False, "block"),
+        (set_worth("700.00", "2800.00", "2977.00"), True, "block"),
     ],
 )
 def test_certification_is_needed_above_limit_and_statement_below(
-    price: str, value: str, total: str, severity: str
+    worth: list[tuple[str, Any]], *, stated: bool, severity: str | None
 ) -> None:
-    assert list_findings(with_changes(*set_worth(price, value, total), *NO_CERTIFICATE)) == [("V12", severity, REF)]
+    statement = (f"{UNIT}/invoice/usmcaStatement", STATEMENT if stated else None)
+    found = list_findings(with_changes(*worth, *NO_CERTIFICATE, statement))
+    assert found == ([] if severity is None else [("V12", severity, REF)])
 
 
 def test_finding_names_value_field_and_status() -> None:
-    (found,) = findings(with_changes(*set_worth("375.00", "1500.00", "1677.00"), *NO_CERTIFICATE))
+    (found,) = findings(with_changes(*LOW, *NO_CERTIFICATE))
     assert "claims USMCA for goods of $1,500.00 without a certification" in found.message
     assert "invoice.usmcaStatement" in found.remedy
     assert "19 CFR 182.14(a)(2)" in (found.source or "")
     assert (entry_rules().usmca_low_value.status, entry_rules().usmca_statement.status) == ("probable", "check")
-
-
-def test_low_value_claim_with_statement_has_no_finding() -> None:
-    stated = (f"{UNIT}/invoice/usmcaStatement", STATEMENT)
-    assert list_findings(with_changes(*set_worth("375.00", "1500.00", "1677.00"), *NO_CERTIFICATE, stated)) == []
-    dear = with_changes(*set_worth("700.00", "2800.00", "2977.00"), *NO_CERTIFICATE, stated)
-    assert list_findings(dear) == [("V12", "block", REF)]
 
 
 @pytest.mark.parametrize(
@@ -84,34 +86,22 @@ def test_name_of_a_party_says_who_certifies() -> None:
 
 
 def test_only_claiming_lines_count_for_limit() -> None:
-    bag = f"{UNIT}/lines/2"
-    dear_bag = [(f"{bag}/unitPrice", "700.00"), (f"{bag}/lineValue", "2800.00"), (f"{UNIT}/invoice/total", "2976.00")]
-    assert list_findings(with_changes(*dear_bag, *NO_CERTIFICATE)) == [("V12", "warn", REF)]
-    assert ("V12", "block", REF) in list_findings(with_changes(*dear_bag, *NO_CERTIFICATE, (f"{bag}/spi", "S")))
+    dear_bag = [(f"{BAG}/unitPrice", "700.00"), (f"{BAG}/lineValue", "2800.00"), (f"{UNIT}/invoice/total", "2976.00")]
+    dear = with_changes(*dear_bag, *NO_CERTIFICATE)
+    assert list_findings(dear) == [("V12", "warn", REF)]
+    claimed = change_plan(dear, f"{BAG}/spi", "S")
+    assert ("V12", "block", REF) in list_findings(claimed)
+    repair = {"provision": "9802.00.50", "exemptValue": "2700.00", "dutiableValue": "100.00", "proof": "declaration"}
+    assert list_findings(change_plan(claimed, f"{BAG}/chapter98", repair)) == [("V12", "warn", REF)]
 
 
 @pytest.mark.parametrize(
     ("provision", "rules"), [("9802.00.40", []), ("9802.00.50.60", []), ("9802.00.80", ["V12", "V12"])]
 )
 def test_goods_repaired_in_canada_need_no_origin(provision: str, rules: list[str]) -> None:
-    bag = f"{UNIT}/lines/2"
-    value = Plan.model_validate(with_changes()).units[0].lines[2].line_value
-    claim = {
-        "provision": provision,
-        "exemptValue": str(value - 1),
-        "dutiableValue": "1",
-        "proof": "Repairer's declaration",
-    }
-    changed = with_changes((f"{bag}/spi", "S"), (f"{bag}/countryOfOrigin", "VN"), (f"{bag}/chapter98", claim))
+    claim = {"provision": provision, "exemptValue": "50.00", "dutiableValue": "1", "proof": "Repairer's declaration"}
+    changed = with_changes((f"{BAG}/spi", "S"), (f"{BAG}/countryOfOrigin", "VN"), (f"{BAG}/chapter98", claim))
     assert [each.rule for each in findings(changed) if each.rule == "V12"] == rules
-
-
-def test_repaired_goods_do_not_count_for_limit() -> None:
-    bag = f"{UNIT}/lines/2"
-    dear_bag = [(f"{bag}/unitPrice", "700.00"), (f"{bag}/lineValue", "2800.00"), (f"{UNIT}/invoice/total", "2976.00")]
-    claim = {"provision": "9802.00.50", "exemptValue": "2700.00", "dutiableValue": "100.00", "proof": "declaration"}
-    repaired = with_changes(*dear_bag, *NO_CERTIFICATE, (f"{bag}/spi", "S"), (f"{bag}/chapter98", claim))
-    assert list_findings(repaired) == [("V12", "warn", REF)]
 
 
 def test_the_limit_is_in_us_dollars() -> None:

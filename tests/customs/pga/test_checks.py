@@ -12,6 +12,7 @@ from pipeline.customs.pga.records import line_records
 from pipeline.exports.schemas.plan import Plan
 from tests.customs.cases import PAN, UNIT, findings, list_findings, pga_row, with_changes
 from tests.support.factories import Json
+from tests.support.tables import table
 
 ROW = f"{PAN}/treatment/pga/0"
 FOOD: Json = {
@@ -65,12 +66,9 @@ def test_prior_notice_uses_entry_arrival_and_needs_facility() -> None:
     registration = ("V14-DATA", "block", f"{ROW}/data/foodFacilityRegistration")
     assert list_findings(answer_row(food("FD3"))) == [registration]
     assert list_findings(answer_row(food("FD3", foodFacilityExemption="K"))) == []
-    unplanned = answer_row(food("FD3"), (ARRIVAL, None))
-    assert list_findings(unplanned) == [
-        ("V14-DATA", "block", f"{ROW}/data/arrivalDatetime"),
-        registration,
-        UNKNOWN_ARRIVAL,
-    ]
+    arrival = ("V14-DATA", "block", f"{ROW}/data/arrivalDatetime")
+    unplanned = list_findings(answer_row(food("FD3"), (ARRIVAL, None)))
+    assert unplanned == [arrival, registration, UNKNOWN_ARRIVAL]
 
 
 def test_number_of_a_filed_notice_replaces_its_data() -> None:
@@ -79,7 +77,7 @@ def test_number_of_a_filed_notice_replaces_its_data() -> None:
     assert "PG141PNC12345678901234".ljust(80) in records_of(filed)
 
 
-@pytest.mark.parametrize(
+@table(
     ("key", "value", "reported"),
     [
         ("arrivalPort", "0712", True),
@@ -96,11 +94,8 @@ def test_other_arrival_than_the_entry_is_reported(key: str, value: str, *, repor
     found = [one for one in findings(answer_row(row)) if one.rule == "V14-ARRIVAL"]
     assert [(one.severity, one.pointer) for one in found] == [("warn", f"{ROW}/data/{key}")] * reported
     assert all(value in one.message and one.remedy and one.source for one in found)
-
-
-def test_entry_without_arrival_is_not_compared() -> None:
-    row = food("FD3", foodFacilityExemption="K", arrivalDatetime="2026-11-26T13:00:00-05:00")
-    assert list_findings(answer_row(row, (ARRIVAL, None))) == [UNKNOWN_ARRIVAL]
+    if key == "arrivalDatetime":
+        assert list_findings(answer_row(row, (ARRIVAL, None))) == [UNKNOWN_ARRIVAL]
 
 
 def test_utc_arrival_must_be_given_in_port_time() -> None:
@@ -113,14 +108,10 @@ def test_utc_arrival_must_be_given_in_port_time() -> None:
 
 
 def test_unknown_value_names_nearest_ones() -> None:
-    (finding,) = findings(answer_row(food("FD3", foodFacilityExemption="FME", foodFacilityRegistration="12345678901")))
-    assert (finding.rule, finding.severity, finding.pointer) == (
-        "V14-VALUE",
-        "warn",
-        f"{ROW}/data/foodFacilityExemption",
-    )
-    assert "is FME, which is none of the reasons without a food facility registration" in finding.message
-    assert finding.remedy.startswith("Give one of A (Facility is out of business), B (Facility is a private residence")
+    (found,) = findings(answer_row(food("FD3", foodFacilityExemption="FME", foodFacilityRegistration="12345678901")))
+    assert (found.rule, found.severity, found.pointer) == ("V14-VALUE", "warn", f"{ROW}/data/foodFacilityExemption")
+    assert "is FME, which is none of the reasons without a food facility registration" in found.message
+    assert found.remedy.startswith("Give one of A (Facility is out of business), B (Facility is a private residence")
     assert "PG23FME" not in "".join(records_of(food("FD3", foodFacilityExemption="FME")))
 
 
@@ -139,29 +130,21 @@ def test_alternative_answers_are_both_named() -> None:
     assert finding.remedy == "Add foodFacilityRegistration or foodFacilityExemption."
 
 
-@pytest.mark.parametrize(
-    ("key", "value"), [("fdaProductCode", "41FBT4"), ("sourceCountry", "Canada"), ("sourceCountry", "ZZ")]
-)
+@table(("key", "value"), [("fdaProductCode", "41FBT4"), ("sourceCountry", "Canada"), ("sourceCountry", "ZZ")])
 def test_malformed_datum_gives_warning(key: str, value: str) -> None:
-    changed = answer_row(food("FD1", "NSF", **({"sourceType": "262"} | {key: value})))
-    assert list_findings(changed) == [("V14-DATA", "warn", f"{ROW}/data/{key}")]
-
-
-@pytest.mark.parametrize("change", [{"flag": "XX9"}, {"program": "XXX"}, {"flag": "AQ2"}])
-def test_malformed_datum_is_named_whatever_flag_and_program(change: Json) -> None:
-    """The records carry it, whether or not the rules know who asks for it."""
-    assert ("V14-DATA", "warn", f"{ROW}/data/sourceCountry") in list_findings(
-        answer_row(food(sourceCountry="ZZ") | change)
-    )
+    row = food("FD1", "NSF", **({"sourceType": "262"} | {key: value}))
+    finding = ("V14-DATA", "warn", f"{ROW}/data/{key}")
+    assert list_findings(answer_row(row)) == [finding]
+    # The records carry it, whether or not the rules know who asks for it.
+    for change in ({"flag": "XX9"}, {"program": "XXX"}, {"flag": "AQ2"}):
+        assert finding in list_findings(answer_row(row | change))
 
 
 def test_country_of_harvest_may_be_five_or_more() -> None:
-    row = pga_row("AL1", "APH", program="APL", data={"harvestCountry": ["XZ", "ZX"]})
-    assert [one.pointer for one in findings(answer_row(row)) if "not the code of a country" in one.message] == [
-        f"{ROW}/data/harvestCountry"
-    ]
-    row["data"]["harvestCountry"] = "XZ"
-    assert not [one for one in findings(answer_row(row)) if "not the code of a country" in one.message]
+    for given, places in ((["XZ", "ZX"], ["harvestCountry"]), ("XZ", [])):
+        row = pga_row("AL1", "APH", program="APL", data={"harvestCountry": given})
+        found = [one.pointer for one in findings(answer_row(row)) if "not the code of a country" in one.message]
+        assert found == [f"{ROW}/data/{place}" for place in places]
 
 
 @pytest.mark.parametrize(
@@ -186,10 +169,7 @@ def test_other_intended_use_needs_text() -> None:
 def test_unknown_party_or_missing_contact_needs_person() -> None:
     (stranger,) = findings(answer_row(food(deliveredTo="Somebody Else LLC")))
     assert (stranger.rule, stranger.severity, stranger.pointer) == ("V14-RECORD", "warn", f"{ROW}/data/deliveredTo")
-    assert stranger.message == (
-        "Line L1, FDA records, deliveredTo: "
-        "no party of the unit is named Somebody Else LLC, so its address is not in the plan; name one of its parties."
-    )
+    assert stranger.message.startswith("Line L1, FDA records, deliveredTo: no party of the unit is named Somebody Else")
     (silent,) = findings(answer_row(food(fdaImporter="Demo Housewares Inc")))
     assert silent.message.endswith("fdaImporter: the plan has no contact of Demo Housewares Inc for PG21.")
 
@@ -210,19 +190,10 @@ def test_findings_block_only_if_flag_and_program_are_confirmed(row: Json) -> Non
 
 
 def test_full_certificate_names_each_missing_part() -> None:
-    changed = answer_row(pga_row("CP1", "CPS", processing="FGC", data={"sku": "P-1", "testLab": "A lab"}))
-    lacking = [
-        pointer.removeprefix(f"{ROW}/data/") for rule, _, pointer in list_findings(changed) if rule == "V14-DATA"
-    ]
-    assert lacking == [
-        "productName",
-        "citationCodes",
-        "manufactureDate",
-        "manufacturePlace",
-        "certifier",
-        "testDate",
-        "recordsContact",
-    ]
+    found = list_findings(answer_row(pga_row("CP1", "CPS", processing="FGC", data={"sku": "P-1", "testLab": "A lab"})))
+    missing = "productName citationCodes manufactureDate manufacturePlace certifier testDate recordsContact"
+    lacking = [pointer.removeprefix(f"{ROW}/data/") for rule, _, pointer in found if rule == "V14-DATA"]
+    assert lacking == missing.split()
 
 
 @pytest.mark.parametrize(
@@ -313,12 +284,3 @@ def test_program_of_other_flag_is_reported() -> None:
         ("V14-HAND", "note", ROW),
         ("V14-RECORD", "warn", ROW),
     ]
-
-
-def test_every_finding_has_source_and_remedy() -> None:
-    rows = [food("FD1", "PRO", "shipper"), pga_row("FD2", "FDA"), pga_row("EH1", "EPA", disclaimer="B")]
-    for row in rows:
-        (finding,) = findings(answer_row(row))
-        assert finding.source
-        assert finding.remedy.endswith(".")
-        assert finding.message.startswith("Line L1: ")

@@ -18,22 +18,18 @@ from tests.support.factories import Json
 
 ENTERED = date(2026, 11, 26)
 ROWS = f"{PAN}/treatment/pga"
+
+
 ADDRESS: Json = {
-    "line1": "120 Front Street West",
-    "line2": "Suite 400",
-    "city": "Toronto",
-    "region": "ON",
-    "postalCode": "M5J 2M2",
-    "country": "CA",
-}
+    "line1": "120 Front Street West", "line2": "Suite 400", "city": "Toronto", "region": "ON", "postalCode": "M5J 2M2", "country": "CA",
+}  # fmt: skip
+
+
 BUFFALO: Json = {
-    "line1": "45 Delaware Avenue",
-    "line2": None,
-    "city": "Buffalo",
-    "region": "NY",
-    "postalCode": "14202",
-    "country": "US",
-}
+    "line1": "45 Delaware Avenue", "line2": None, "city": "Buffalo", "region": "NY", "postalCode": "14202", "country": "US",
+}  # fmt: skip
+
+
 MANUFACTURER: Json = {"ref": "M1", "name": "Maple Goods Ltd", "address": ADDRESS, "mid": "XOMAPGOO400TOR"}
 BUYER: Json = {
     "name": "Lakeside Kitchen Supply Inc.",
@@ -100,22 +96,19 @@ def test_food_records_follow_chapter_order() -> None:
     ]
 
 
-def test_dates_follow_layout() -> None:
-    record = next(record for record in build_records([food()]).records if record.startswith("PG30"))
-    assert (record[5:13], record[13:17], record[17:21], record[21:25]) == ("11262026", "1305", "2   ", "0901")
-
-
-def test_utc_arrival_leaves_date_and_time_to_filer() -> None:
-    got = build_records([food()], (f"{UNIT}/entry/estimatedArrivalAt", "2026-11-26T18:05:00Z"))
+@pytest.mark.parametrize(
+    ("arrival", "said"),
+    [
+        ("2026-11-26T18:05:00Z", "is UTC; give the local time of the port"),
+        ("2026-11-27T00:00:00-05:00", "is midnight, and PG30 does not take 0000; give a time such as 00:01"),
+    ],
+)
+def test_utc_arrival_or_midnight_leaves_date_and_time_to_filer(arrival: str, said: str) -> None:
+    got = build_records([food()], (f"{UNIT}/entry/estimatedArrivalAt", arrival))
     assert [record for record in got.records if record.startswith("PG30")] == ["PG30A            2   0901".ljust(80)]
-    assert any(one.key == "arrivalDatetime" and one.unfit for one in got.notes)
-
-
-def test_midnight_leaves_date_and_time_to_filer() -> None:
-    got = build_records([food()], (f"{UNIT}/entry/estimatedArrivalAt", "2026-11-27T00:00:00-05:00"))
-    assert [record for record in got.records if record.startswith("PG30")] == ["PG30A            2   0901".ljust(80)]
-    (note,) = [one.note for one in got.notes if one.key == "arrivalDatetime"]
-    assert "is midnight, and PG30 does not take 0000; give a time such as 00:01" in note
+    (note,) = [one for one in got.notes if one.key == "arrivalDatetime"]
+    assert note.unfit
+    assert said in note.note
 
 
 def test_number_of_filed_prior_notice_is_certificate() -> None:
@@ -127,21 +120,10 @@ def test_number_of_filed_prior_notice_is_certificate() -> None:
 
 def test_certifier_without_declaration_has_party_before_contact() -> None:
     data = {"brandName": "Sure", "certifierName": "Sample Person", "certifierEmail": "s@maple.example"}
-    unknown = {"importer": "Somebody Else LLC"}
-    assert kinds(build_records([pga_row("EP5", "EPA", program="PS1", data=data | unknown)]).records[2:]) == [
-        "PG02",
-        "PG07",
-        "PG19",
-        "PG19",
-        "PG21",
-    ]
-    data |= {"tscaCertification": "positive"}
-    assert kinds(build_records([pga_row("EP7", "EPA", program="TS1", data=data)]).records[2:]) == [
-        "PG02",
-        "PG07",
-        "PG22",
-        "PG21",
-    ]
+    bare = pga_row("EP5", "EPA", program="PS1", data=data | {"importer": "Somebody Else LLC"})
+    certified = pga_row("EP7", "EPA", program="TS1", data=data | {"tscaCertification": "positive"})
+    for row, expected in ((bare, "PG02 PG07 PG19 PG19 PG21"), (certified, "PG02 PG07 PG22 PG21")):
+        assert kinds(build_records([row]).records[2:]) == expected.split()
 
 
 def test_disclaimer_is_sent_with_only_pg01() -> None:
@@ -171,34 +153,20 @@ def test_answer_without_data_is_not_sent() -> None:
 def test_certificate_by_reference_sends_id_and_version() -> None:
     row = pga_row("CP1", "CPS", processing="REF", data={"certifierId": "C-1", "productId": "P-77", "versionId": "3"})
     got = build_records([row])
-    assert got.records[1:] == [
-        "PG01001CPSCPSREF".ljust(80),
-        "PG02PPRI P-77               PRIV3".ljust(80),
-        "PG14    C-1".ljust(80),
-    ]
-    assert got.places == {
-        (0, "certifierId"): "PG14 9-41",
-        (0, "productId"): "PG02 10-28",
-        (0, "versionId"): "PG02 33-51",
-    }
+    expected = ["PG01001CPSCPSREF", "PG02PPRI P-77               PRIV3", "PG14    C-1"]
+    assert [record.rstrip() for record in got.records[1:]] == expected
+    places = {"certifierId": "PG14 9-41", "productId": "PG02 10-28", "versionId": "PG02 33-51"}
+    assert got.places == {(0, name): place for name, place in places.items()}
 
 
 def test_each_species_has_its_country_of_harvest() -> None:
     data = {"genus": ["Acer", "Quercus"], "species": ["saccharum", "rubra"], "harvestCountry": ["CA", "US"]}
+    maple, oak = "PG05ACER                  SACCHARUM", "PG05QUERCUS               RUBRA"
     got = build_records([pga_row("AL2", "APH", data=data)])
-    assert got.records[2:] == [
-        "PG05ACER                  SACCHARUM".ljust(80),
-        "PG06HRVCA".ljust(80),
-        "PG05QUERCUS               RUBRA".ljust(80),
-        "PG06HRVUS".ljust(80),
-    ]
-
-
-def test_species_precedes_all_of_its_countries() -> None:
-    got = build_records(
-        [pga_row("AL2", "APH", data={"genus": "Acer", "species": "rubrum", "harvestCountry": ["CA", "US"]})]
-    )
-    assert [record[:9].strip() for record in got.records[2:]] == ["PG05ACER", "PG06HRVCA", "PG06HRVUS"]
+    assert [record.rstrip() for record in got.records[2:]] == [maple, "PG06HRVCA", oak, "PG06HRVUS"]
+    one = data | {"genus": "Acer", "species": "saccharum"}
+    got = build_records([pga_row("AL2", "APH", data=one)])
+    assert [record.rstrip() for record in got.records[2:]] == [maple, "PG06HRVCA", "PG06HRVUS"]
 
 
 def test_each_affirmation_of_compliance_has_own_record() -> None:
@@ -227,18 +195,10 @@ ORDER = (
 def test_records_follow_chapter_order_for_any_order_of_data() -> None:
     assert list(record_rules().order) == ORDER
     data = {
-        "arrivalPort": "0901",
-        "value": "1200",
-        "hs7Box": "2B",
-        "deviceListing": "D1",
-        "deliveredTo": "Somebody Else LLC",
-        "productName": "Thing",
-        "vin": "1HGCM82633A004352",
-        "sourceCountry": "CA",
-        "genus": "Acer",
-        "productId": "P-1",
+        "arrivalPort": "0901", "value": "1200", "hs7Box": "2B", "deviceListing": "D1", "deliveredTo": "Somebody Else LLC",
+        "productName": "Thing", "vin": "1HGCM82633A004352", "sourceCountry": "CA", "genus": "Acer", "productId": "P-1",
         "quantityBaseUom": "1 NO",
-    }
+    }  # fmt: skip
     got = build_records([pga_row("FD1", "FDA", program="ZZZ", data=data)])
     places = [ORDER.index(kind) for kind in kinds(got.records[2:])]
     assert places == sorted(places)
@@ -269,11 +229,8 @@ def test_name_longer_than_overflow_is_reported() -> None:
 
 def test_unknown_party_has_no_address() -> None:
     (remark,) = [one for one in build_records([food()]).notes if one.key == "deliveredTo"]
-    assert (
-        remark.note
-        == "no party of the unit is named Somebody Else LLC, so its address is not in the plan; name one of its parties"
-    )
-    assert remark.unfit
+    said = "no party of the unit is named Somebody Else LLC, so its address is not in the plan; name one of its parties"
+    assert (remark.note, remark.unfit) == (said, True)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """The entered value and the estimate, beside sums in fractions that were made another way."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -20,24 +20,29 @@ from pipeline.customs.valuation.entered_value import apportion, line_values
 from pipeline.customs.valuation.estimate import build_estimate
 from pipeline.exports.schemas.entry_estimate import EntryEstimate
 from pipeline.exports.schemas.plan import Charge, Unit
-from tests.documents.samples import unit_data
+from tests.documents.samples import apply, unit_data
+from tests.support.tables import table
 
 DAY = date(2026, 11, 27)
+
+
 MONEY = some.decimals(min_value=0, max_value=10**9, places=2)
+#: The claim of the pans, worth 300, as returned goods.
+RETURNED = {"provision": "9801.00.10", "exemptValue": "300.00", "dutiableValue": "0"}
 
 
-def estimate(
-    change: Callable[[dict[str, Any]], None] | None = None, *, on: date = DAY, lines: int = 3
-) -> EntryEstimate:
+Change = Callable[[dict[str, Any]], None] | Mapping[str, Any]
+
+
+def estimate(change: Change | None = None, *, on: date = DAY, lines: int = 3) -> EntryEstimate:
     data = unit_data(lines)
     data["invoice"] |= {"charges": [], "discounts": [], "assists": "none"}
-    if change:
-        change(data)
+    apply(data, change)
     return build_estimate(Unit.model_validate(data), on, [[number] for number in range(1, lines + 1)])
 
 
-def invoice(**changes: Any) -> Callable[[dict[str, Any]], None]:
-    return lambda data: data["invoice"].update(changes)
+def invoice(**changes: Any) -> dict[str, Any]:
+    return {f"invoice/{name}": value for name, value in changes.items()}
 
 
 @given(some.lists(MONEY, min_size=1, max_size=60), MONEY, some.sampled_from([1, -1]))
@@ -88,16 +93,12 @@ def test_every_charge_of_the_plan_has_a_rule() -> None:
 
 
 def test_discount_and_assist_are_apportioned_by_value() -> None:
-    found = estimate(
-        invoice(
-            discounts=[{"name": "Early order", "amount": "84.90"}],
-            assists="declared",
-            assistItems=[{"name": "Mould", "amount": "8.49"}],
-        )
-    )
+    discounts, assists = [{"name": "Early order", "amount": "84.90"}], [{"name": "Mould", "amount": "8.49"}]
+    found = estimate(invoice(discounts=discounts, assists="declared", assistItems=assists))
     assert [row.effect for row in found.adjustments] == ["deducted", "added"]
-    assert [row.adjustment for row in found.lines] == [Decimal("-27.00"), Decimal("-44.82"), Decimal("-4.59")]
-    assert [row.entered_value_usd for row in found.lines] == [273, 453, 46]
+    assert [(row.adjustment, row.entered_value_usd) for row in found.lines] == [
+        (Decimal("-27.00"), 273), (Decimal("-44.82"), 453), (Decimal("-4.59"), 46),
+    ]  # fmt: skip
     assert found.total_entered_value_usd == 772
 
 
@@ -140,118 +141,90 @@ def test_duty_of_each_heading_is_on_the_entered_value() -> None:
     assert [row.heading for row in third.duties] == ["column 1"]
 
 
-@pytest.mark.parametrize(
+@table(
     ("row", "amount", "words"),
     [
         ({"ratePercent": None, "basis": "full_value"}, None, "no rate"),
         ({"ratePercent": "25", "basis": "us_content"}, None, "us content"),
-        ({"ratePercent": "0", "basis": "special_rate_only"}, 0, None),
+        ({"ratePercent": "0", "basis": "special_rate_only"}, 0, ""),
         ({"ratePercent": "15", "basis": "total_with_column_1"}, 45, "includes column 1"),
     ],
 )
-def test_duty_that_the_plan_cannot_give_says_why(row: dict[str, Any], amount: int | None, words: str | None) -> None:
-    def change(data: dict[str, Any]) -> None:
-        data["lines"][0]["treatment"]["chapter99"] = [{"heading": "9903.94.51", "program": "S232_AUTO", **row}]
-
-    duty, *others = estimate(change).lines[0].duties
-    assert (duty.amount_usd, words is None or words in (duty.note or "")) == (amount, True)
+def test_duty_that_the_plan_cannot_give_says_why(row: dict[str, Any], amount: int | None, words: str) -> None:
+    heading = {"heading": "9903.94.51", "program": "S232_AUTO", **row}
+    duty, *others = estimate({"lines/0/treatment/chapter99": [heading]}).lines[0].duties
+    assert duty.amount_usd == amount
+    assert words in (duty.note or "")
     assert bool(others) == (row["basis"] != "total_with_column_1"), "column 1 is in a total already"
 
 
-@pytest.mark.parametrize(
+@table(
     ("value", "amount"),
     [("100.00", "34.58"), ("9982.00", "34.58"), ("9984.00", "34.58"), ("20000.00", "69.28"), ("500000.00", "670.86")],
 )
 def test_formal_fee_keeps_minimum_and_maximum(value: str, amount: str) -> None:
-    def change(data: dict[str, Any]) -> None:
-        data["lines"][0] |= {"lineValue": value, "spi": None}
-
-    (fee,) = estimate(change, lines=1).fees
+    (fee,) = estimate({"lines/0/lineValue": value, "lines/0/spi": None}, lines=1).fees
     assert (fee.code, fee.amount_usd) == ("499", Decimal(amount))
     assert fee.arithmetic.startswith(f"{value.removesuffix('.00')} x 0.3464 % = ")
 
 
 def test_informal_entry_by_vessel_has_flat_fee_and_harbor_fee() -> None:
-    def change(data: dict[str, Any]) -> None:
-        data["entry"] |= {"type": "11", "modeOfTransport": "vessel"}
-
-    found = estimate(change)
+    found = estimate({"entry/type": "11", "entry/modeOfTransport": "vessel"})
     assert [(fee.code, fee.amount_usd) for fee in found.fees] == [("311", Decimal("2.77")), ("501", Decimal("1.06"))]
     assert found.total_usd == sum((fee.amount_usd for fee in found.fees), found.duty_usd or Decimal(0))
 
 
 def test_originating_lines_do_not_count_for_the_processing_fee() -> None:
-    def change(data: dict[str, Any]) -> None:
-        for line in data["lines"]:
-            line["spi"] = "S"
-
-    assert estimate(change).fees == ()
+    assert estimate({f"lines/{at}/spi": "S" for at in range(3)}).fees == ()
     (fee,) = estimate().fees
     assert (fee.base_usd, "1 exempt line left out" in fee.arithmetic) == (Decimal(351), True)
 
 
-@pytest.mark.parametrize(
-    ("spi", "exempt"),
-    [("S", True), ("KR", True), ("IL", True), ("P+", True), ("JO", False), ("MA", False), ("JP", False), ("A", False)],
-)
-def test_processing_fee_spares_the_agreements_that_the_law_names(spi: str, *, exempt: bool) -> None:
-    assert (estimate(lambda data: data["lines"][0].update(spi=spi), lines=1).fees == ()) == exempt
-
-
-@pytest.mark.parametrize(
-    ("origin", "exempt"),
+@table(
+    ("spi", "origin", "exempt"),
     [
-        ("KH", True),
-        ("HT", True),
-        ("IL", True),
-        ("GU", True),
-        ("PR", False),
-        ("BD", False),
-        ("CA", False),
-        ("VN", False),
+        *((spi, "CN", True) for spi in ("S", "KR", "IL", "P+")),
+        *((spi, "CN", False) for spi in ("JO", "MA", "JP", "A")),
+        *((None, origin, True) for origin in ("KH", "HT", "IL", "GU")),
+        *((None, origin, False) for origin in ("PR", "BD", "CA", "VN")),
     ],
 )
-def test_processing_fee_spares_the_goods_of_some_countries_without_a_claim(origin: str, *, exempt: bool) -> None:
-    found = estimate(lambda data: data["lines"][0].update(spi=None, countryOfOrigin=origin), lines=1)
+def test_processing_fee_spares_the_agreements_and_countries_that_the_law_names(
+    spi: str | None, origin: str, *, exempt: bool
+) -> None:
+    found = estimate({"lines/0/spi": spi, "lines/0/countryOfOrigin": origin}, lines=1)
     assert (found.fees == ()) == exempt
 
 
 def test_fee_is_that_of_the_fiscal_year_of_the_entry() -> None:
-    def fee_on(on: date) -> tuple[Decimal, str]:
-        (fee,) = estimate(lambda data: data["lines"][0].update(spi=None), on=on, lines=1).fees
-        return fee.amount_usd, fee.status
-
-    assert fee_on(date(2026, 9, 30)) == (Decimal("33.58"), "confirmed")
-    assert fee_on(date(2026, 10, 1)) == (Decimal("34.58"), "probable")
+    for on, amount, status in ((date(2026, 9, 30), "33.58", "confirmed"), (date(2026, 10, 1), "34.58", "probable")):
+        (fee,) = estimate({"lines/0/spi": None}, on=on, lines=1).fees
+        assert (fee.amount_usd, fee.status) == (Decimal(amount), status)
 
 
-@pytest.mark.parametrize(("entry_type", "due"), [("31", True), ("38", True), ("21", False), ("61", False)])
-def test_processing_fee_of_warehoused_goods_is_due_at_withdrawal(entry_type: str, *, due: bool) -> None:
-    found = estimate(lambda data: data["entry"].update(type=entry_type))
-    assert ([fee.code for fee in found.fees] == ["499"]) == due
+@table(
+    ("change", "codes"),
+    [
+        *(({"entry/type": kind}, ["499"]) for kind in ("31", "38")),
+        *(({"entry/type": kind}, []) for kind in ("21", "61")),  # the fee is due at withdrawal
+        *(({"lines/0/chapter98": RETURNED | {"provision": number}}, []) for number in ("9801.00.10", "9801.00.10.12")),
+        ({"lines/0/chapter98": RETURNED | {"provision": "9802.00.80"}}, ["499"]),
+    ],
+)
+def test_goods_in_a_warehouse_and_returned_goods_pay_no_processing_fee(
+    change: dict[str, Any], codes: list[str]
+) -> None:
+    assert [fee.code for fee in estimate(change, lines=1).fees] == codes
 
 
 def test_processing_fee_of_assembled_goods_is_on_the_part_with_duty() -> None:
-    def change(data: dict[str, Any]) -> None:
-        data["lines"][0]["lineValue"] = data["lines"][1]["lineValue"] = "20000.00"
-        data["lines"][1]["spi"] = None
-        parts = {"exemptValue": "15000.00", "dutiableValue": "5000.00"}
-        data["lines"][1]["chapter98"] = {"provision": "9802.00.80", **parts}
-        data["entry"]["modeOfTransport"] = "vessel"
-
+    claim = {"provision": "9802.00.80", "exemptValue": "15000.00", "dutiableValue": "5000.00"}
+    second = {"lines/1/lineValue": "20000.00", "lines/1/spi": None, "lines/1/chapter98": claim}
+    change = {"lines/0/lineValue": "20000.00", **second, "entry/modeOfTransport": "vessel"}
     processing, harbor = estimate(change, lines=2).fees
     assert (processing.base_usd, processing.amount_usd) == (Decimal(25000), Decimal("86.60"))
     assert processing.arithmetic.endswith("= 86.60; of 1 line only the part with duty of chapter 98")
     assert (harbor.base_usd, harbor.amount_usd) == (Decimal(40000), Decimal("50.00"))
-
-
-@pytest.mark.parametrize(("provision", "codes"), [("9801.00.10", []), ("9801.00.10.12", []), ("9802.00.80", ["499"])])
-def test_returned_goods_pay_no_processing_fee(provision: str, codes: list[str]) -> None:
-    def change(data: dict[str, Any]) -> None:
-        value = data["lines"][0]["lineValue"]
-        data["lines"][0]["chapter98"] = {"provision": provision, "exemptValue": value, "dutiableValue": "0"}
-
-    assert [fee.code for fee in estimate(change, lines=1).fees] == codes
 
 
 @pytest.mark.parametrize("on", [date(2027, 10, 1), date(2025, 9, 30)])
@@ -261,7 +234,7 @@ def test_day_without_fees_in_the_rules_is_named(on: date) -> None:
     assert any(f"the fees of {on}" in each for each in found.missing)
 
 
-@pytest.mark.parametrize(
+@table(
     ("places", "amount", "arithmetic"),
     [
         # Pans of 300, pots of 498 and spatulas of 51; duties of 105 and 174.30; the least processing fee.
@@ -273,62 +246,45 @@ def test_day_without_fees_in_the_rules_is_named(on: date) -> None:
 def test_bond_covers_the_value_of_goods_under_an_agency_thrice(
     places: tuple[int, ...], amount: str, arithmetic: str
 ) -> None:
-    def change(data: dict[str, Any]) -> None:
-        for line in data["lines"]:
-            line["treatment"]["pga"] = [{"flag": "FD2", "agency": "FDA", "disclaimer": "A", "data": {"reason": "x"}}]
-        for place in places:
-            data["lines"][place]["treatment"]["pga"] = [
-                {"flag": "FD2", "agency": "FDA", "data": {"productName": "Pan"}}
-            ]
-
-    bond = estimate(change).bond
+    row = {"flag": "FD2", "agency": "FDA"}
+    disclaimed = [row | {"disclaimer": "A", "data": {"reason": "x"}}]
+    answered = [row | {"data": {"productName": "Pan"}}]
+    bond = estimate({f"lines/{at}/treatment/pga": answered if at in places else disclaimed for at in range(3)}).bond
     assert bond is not None
     assert (bond.amount_usd, bond.arithmetic, bond.status) == (Decimal(amount), arithmetic, "probable")
 
 
 def test_bond_of_temporary_importation_is_named_without_an_amount() -> None:
-    found = estimate(lambda data: data["entry"].update(type="23"))
+    found = estimate({"entry/type": "23"})
     assert found.bond is None
     assert [each for each in found.missing if each.startswith("the bond of entry type 23: twice the duties and fees")]
-    assert estimate(lambda data: data["entry"].update(type="21")).bond is not None
+    assert estimate({"entry/type": "21"}).bond is not None
 
 
 def test_goods_without_value_get_no_share() -> None:
-    def change(data: dict[str, Any]) -> None:
-        data["invoice"]["discounts"] = [{"name": "Goodwill", "amount": "5.00"}]
-        for line in data["lines"]:
-            line |= {"lineValue": "0", "unitPrice": "0"}
-
-    found = estimate(change)
+    free = {f"lines/{at}/{name}": "0" for at in range(3) for name in ("lineValue", "unitPrice")}
+    found = estimate(free | invoice(discounts=[{"name": "Goodwill", "amount": "5.00"}]))
     assert found.total_dutiable_value == 0
     assert any("could not be apportioned" in each for each in found.missing)
 
 
 def test_merged_lines_are_rounded_once() -> None:
-    def change(data: dict[str, Any]) -> None:
-        for line in data["lines"]:
-            line["lineValue"] = "10.50"
-
+    change = {f"lines/{at}/lineValue": "10.50" for at in range(3)} | invoice(charges=[], discounts=[])
     data = unit_data(3)
-    data["invoice"] |= {"charges": [], "discounts": []}
-    change(data)
-    apart = estimate(change)
+    apply(data, change)
     merged = build_estimate(Unit.model_validate(data), DAY, [[1, 2, 3]])
-    assert [row.entered_value_usd for row in apart.lines] == [11, 11, 11]
+    assert [row.entered_value_usd for row in estimate(change).lines] == [11, 11, 11]
     assert [(row.line_numbers, row.entered_value_usd) for row in merged.lines] == [((1, 2, 3), Decimal(32))]
 
 
 def test_duty_that_no_rule_divides_is_left_to_the_filer() -> None:
-    def change(data: dict[str, Any]) -> None:
-        value = data["lines"][0]["lineValue"]
-        data["lines"][0]["chapter98"] = {"provision": "9801.00.10", "exemptValue": value, "dutiableValue": "0"}
-
-    first, second, _ = estimate(change).lines
+    found = estimate({"lines/0/chapter98": RETURNED})
+    first, second, _ = found.lines
     assert [(row.heading, row.amount_usd) for row in first.duties] == [
         ("9903.05.29", None), ("9903.82.09", Decimal("0.00")), ("column 1", Decimal(0)),
     ]  # fmt: skip
     assert second.duty_usd == Decimal("174.30")
-    assert any("the duty of 9903.05.29 for 1 line: chapter 98 divides" in each for each in estimate(change).missing)
+    assert any("the duty of 9903.05.29 for 1 line: chapter 98 divides" in each for each in found.missing)
 
 
 def test_summary_is_due_ten_working_days_after_the_planned_arrival() -> None:
@@ -341,32 +297,27 @@ def test_summary_is_due_ten_working_days_after_the_planned_arrival() -> None:
     assert json.loads(estimate().model_dump_json(by_alias=True))["summaryDue"]["day"] == "2026-12-11"
 
 
-@pytest.mark.parametrize(
-    "change", [{"estimatedArrivalAt": None}, {"type": "11"}, {"type": "02"}, {"type": "06"}, {"type": "61"}]
-)
+@table("change", [{"estimatedArrivalAt": None}, *({"type": kind} for kind in ("11", "02", "06", "61"))])
 def test_summary_has_no_day_without_arrival_or_of_another_type(change: dict[str, Any]) -> None:
-    found = estimate(lambda data: data["entry"].update(change))
+    found = estimate({f"entry/{name}": value for name, value in change.items()})
     assert found.summary_due is None
     assert "summaryDue" not in found.model_dump_json(by_alias=True)
 
 
-@pytest.mark.parametrize(
+@table(
     ("mode", "trailers", "code"),
     [
         ("truck", [], "30"),
         ("truck", ["trailer"], "30"),
         ("truck", ["trailer", "container"], "31"),
-        ("rail", [], "20"),
-        ("air", [], "40"),
-        ("vessel", [], "10"),
-        ("mail", [], "50"),
+        *((mode, [], code) for mode, code in (("rail", "20"), ("air", "40"), ("vessel", "10"), ("mail", "50"))),
         ("mail", ["container"], "50"),
         ("other", [], None),
     ],
 )
 def test_mode_of_transport_has_the_code_of_the_entry(mode: str, trailers: list[str], code: str | None) -> None:
     trip = {"trailers": [{"type": each, "number": f"DEMO {at}"} for at, each in enumerate(trailers)]}
-    found = estimate(lambda data: data["entry"].update(modeOfTransport=mode, trip=trip))
+    found = estimate({"entry/modeOfTransport": mode, "entry/trip": trip})
     assert found.mode_code == code
     assert ("modeOfTransport" in found.model_dump_json(by_alias=True)) == (code is not None)
 
