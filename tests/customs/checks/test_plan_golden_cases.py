@@ -1,11 +1,13 @@
 """What brokers must otherwise ask for: each breach gives a finding, and each remedy is accepted."""
 
 import copy
+import re
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from pipeline.core.findings import Finding
 from pipeline.customs.reference.entry import RequiredAttribute, attribute_rules
 from pipeline.exports.schemas.plan import Plan
 from tests.customs.cases import CERTIFICATE, PAN, UNIT, findings, list_findings, with_changes
@@ -43,26 +45,26 @@ CONDITIONS = {
 
 
 @table("row", attribute_rules().rows)
-def test_required_attribute_is_accepted_from_attributes_or_description(row: RequiredAttribute) -> None:
-    code = (row.prefixes[0] + "0" * 10)[:10]
-    wording = f"Thing painted blue, {CONDITIONS.get(row.name, 'boxed')}"
+def test_what_the_finding_of_a_missing_attribute_says_ends_it(row: RequiredAttribute) -> None:
+    """The rows agree with the regulation in reference/test_reference_tables_goods; the words are in test_goods."""
     asked = [
-        (f"{PAN}/htsCode", code),
-        (f"{PAN}/description", wording),
+        (f"{PAN}/htsCode", (row.prefixes[0] + "0" * 10)[:10]),
+        (f"{PAN}/description", f"Thing painted blue, {CONDITIONS.get(row.name, 'boxed')}"),
         (f"{PAN}/treatment", {"chapter99": [], "section232": [], "pga": []}),
     ]
 
-    def reported(*more: tuple[str, Any]) -> bool:
+    def report(*more: tuple[str, Any]) -> list[Finding]:
         found = [finding for finding in findings(with_changes(*asked, *more)) if finding.rule == "V23"]
-        return any(row.requirement in finding.message for finding in found)
+        return [finding for finding in found if f"must say {row.requirement}." in finding.message]
 
-    assert reported()
-    assert (row.only_if is not None) == (row.name in CONDITIONS)
-    if row.only_if is not None:
-        assert not reported((f"{PAN}/description", "Thing painted blue, boxed"))
+    (found,) = report()
+    named = re.fullmatch(r"Give it as attribute (\w+) or in the description\.", found.remedy)
+    assert named is not None
     value = {"UN number": "UN3480", "CAS number": "7647-14-5, 7732-18-5"}.get(row.name, "as said")
-    for key in row.keys:
-        assert not reported((f"{PAN}/attributes", {key: value}))
+    for key in {named[1], *row.keys}:
+        assert report((f"{PAN}/attributes", {key: value})) == []
+    plain = report((f"{PAN}/description", "Thing painted blue, boxed"))
+    assert (plain == []) == (row.name in CONDITIONS)
 
 
 def test_repeated_certification_is_rejected() -> None:
