@@ -7,12 +7,28 @@ import pytest
 
 from pipeline.customs.chapter99.section232 import data_needed
 from pipeline.customs.reference.content import RulesContent, packaged_rules, use_rules
-from tests.customs.cases import BAG, PAN, SHIRT, enter_on, findings, heading, list_findings, metal_row, with_changes
+from tests.customs.cases import (
+    BAG,
+    PAN,
+    SHIRT,
+    STACK,
+    Breach,
+    Change,
+    block,
+    enter_on,
+    findings,
+    heading,
+    list_findings,
+    metal_row,
+    name_rules,
+    note,
+    warn,
+    with_changes,
+)
 from tests.support.factories import Json
 from tests.support.tables import table
 
-STACK = f"{PAN}/treatment/chapter99"
-Changes = list[tuple[str, Any]]
+Changes = list[Change]
 
 
 def with_goods(hts_code: str, *headings: Json, metals: list[Json] | None = None, origin: str = "CA") -> Changes:
@@ -30,108 +46,92 @@ def steel(weight: str = "3.200", **other: Any) -> Json:
     return metal_row("steel", weight, countryOfMeltAndPour="CA") | other
 
 
+FIRST, SECOND, THIRD = (f"{STACK}/{at}/heading" for at in range(3))
 FREE, TEN = heading("9903.05.90", "0"), heading("9903.05.29", "10")
 EXEMPT = heading("9903.05.86", "0")
 
-BREACHES: dict[str, tuple[Changes, list[tuple[str, str, str]]]] = {
-    "V11 the tier of another list": (
-        [(f"{STACK}/1", heading("9903.82.02", "50"))],
-        [("V11", "block", f"{STACK}/1/heading")]),
-    "V11 the lower tier on an article of steel, read at first hand": (
-        with_goods("7208390015", FREE, heading("9903.82.09"), metals=[steel()]),
-        [("V11", "block", f"{STACK}/1/heading")]),
-    "V11 no metal at all, on a pan of steel": (
-        [(f"{STACK}/1", heading("9903.82.01", "0"))],
-        [("V11", "block", f"{STACK}/1/heading")]),
-    "V11 equipment of partners, transcribed, for what confirmed law demands": (
-        [(f"{STACK}/1", heading("9903.82.22", "15"))],
-        [("V11", "block", f"{STACK}/1/heading")]),
-    "V11 parts for equipment, heard of, for what confirmed law demands": (
-        [(f"{STACK}/1", heading("9903.82.25", "15"))],
-        [("V11", "block", f"{STACK}/1/heading")]),
-    "V11 Russian aluminum on a pan of Canadian steel": (
-        [(f"{STACK}/1", heading("9903.85.68", "200"))],
-        [("V11", "block", f"{STACK}/1/heading")]),
-    "V11 no metal at all, beside the heading that is demanded": (
-        [(STACK, [FREE, heading("9903.82.01", "0"), heading("9903.82.09")])],
-        [("V11", "block", f"{STACK}/1/heading")]),
-    "V11 no metal at all, where a transcription put the goods on the list": (
-        with_goods("9403200075", FREE, heading("9903.03.14", "50"), heading("9903.82.01", "0"), metals=[steel()]),
-        [("V11", "warn", f"{STACK}/2/heading")]),
-    "V11 an exclusion without a row for China's list": (
-        [(f"{BAG}/treatment/chapter99/0", heading("9903.88.67", "0"))],
-        [("V11", "warn", f"{BAG}/treatment/chapter99")]),
-    "V11 a metals heading on a code of no list": (
-        [(f"{SHIRT}/treatment/chapter99/-", heading("9903.82.09"))],
-        [("V11", "warn", f"{SHIRT}/treatment/chapter99/1/heading")]),
-    "V11 a British heading on Canadian goods": (
-        [(f"{STACK}/1", heading("9903.82.05", "15"))],
-        [("V11", "block", f"{STACK}/1/heading")]),
-    "V11 forced labor of another country": (
-        [(f"{BAG}/treatment/chapter99/1", heading("9903.05.29", "10"))],
-        [("V11", "warn", f"{BAG}/treatment/chapter99/1/heading")]),
-    "V11 the wrong list of China": (
-        [(f"{BAG}/treatment/chapter99/0", heading("9903.88.15", "7.5"))],
-        [("V11", "block", f"{BAG}/treatment/chapter99/0/heading")]),
-    "V11 China's list is missing": (
-        [(f"{BAG}/treatment/chapter99", [heading("9903.05.31", "12.5")])],
-        [("V11", "block", f"{BAG}/treatment/chapter99")]),
-    "V11 an exclusion after its end": (
-        [(f"{BAG}/treatment/chapter99/0", heading("9903.88.69", "0"))],
-        [("V11", "block", f"{BAG}/treatment/chapter99/0/heading")]),
-    "V11 a metals heading of before April": (
-        [(f"{STACK}/1", heading("9903.81.91", "50"))],
-        [("V11", "block", f"{STACK}/1/heading"), ("V11", "block", STACK)]),
-    "V11 232 before 301": ([(STACK, [heading("9903.82.09"), FREE])], [("V11", "warn", f"{STACK}/1/heading")]),
-    "V11 338 behind 232": (
-        with_goods("9403200075", FREE, heading("9903.82.09"), heading("9903.03.14", "50"), metals=[steel()]),
-        [("V11", "warn", f"{STACK}/2/heading")]),
-    "V11 a rate of another day": ([(f"{STACK}/1/ratePercent", "50")], [("V11", "warn", f"{STACK}/1/ratePercent")]),
-    "V11 338's carve-out without dairy": (
-        with_goods("9403200075", FREE, heading("9903.03.15", "0"), heading("9903.82.09"), metals=[steel()]),
-        [("V11", "warn", f"{STACK}/1/heading")]),
-    "V11 one of two is missing, and one applies": (
-        with_goods("8428700000", FREE, metals=[steel()]),
-        [("V11", "block", STACK)]),
-    "V11 the content of a loader twice": (
-        [
-            *with_goods("8429515090", FREE, heading("9903.82.20"), heading("9903.82.20"), metals=[steel()]),
-            (f"{PAN}/spi", "S"),
-        ],
-        [("V11", "block", f"{STACK}/2/heading")]),
-    "V11 an unknown heading": (
-        [(f"{BAG}/treatment/chapter99/-", heading("9903.99.99"))],
-        [("V11", "note", f"{BAG}/treatment/chapter99/2/heading")]),
-    "V11 forced labor on goods of its list": (
-        with_goods("0901110015", TEN),
-        [("V11", "warn", f"{STACK}/0/heading")]),
-    "V11 a part that may be one of a vehicle": (with_goods("8708304000", TEN), [("V11", "warn", STACK)]),
-    "V11 a medicament that may be a patented one": (with_goods("3004909276", EXEMPT), [("V11", "warn", STACK)]),
-    "V11 two headings of pharmaceuticals": (
-        with_goods("3004909276", EXEMPT, heading("9903.04.67", "0"), heading("9903.04.69", "0")),
-        [("V11", "warn", f"{STACK}/2/heading")]),
+_BREACHES: dict[str, Breach] = {
+    "V11 the tier of another list": block(SECOND, (f"{STACK}/1", heading("9903.82.02", "50"))),
+    "V11 the lower tier on an article of steel, read at first hand": block(
+        SECOND, *with_goods("7208390015", FREE, heading("9903.82.09"), metals=[steel()])
+    ),
+    "V11 no metal at all, on a pan of steel": block(SECOND, (f"{STACK}/1", heading("9903.82.01", "0"))),
+    "V11 equipment of partners, transcribed, for what confirmed law demands": block(
+        SECOND, (f"{STACK}/1", heading("9903.82.22", "15"))
+    ),
+    "V11 parts for equipment, heard of, for what confirmed law demands": block(
+        SECOND, (f"{STACK}/1", heading("9903.82.25", "15"))
+    ),
+    "V11 Russian aluminum on a pan of Canadian steel": block(SECOND, (f"{STACK}/1", heading("9903.85.68", "200"))),
+    "V11 no metal at all, beside the heading that is demanded": block(
+        SECOND, (STACK, [FREE, heading("9903.82.01", "0"), heading("9903.82.09")])
+    ),
+    "V11 no metal at all, where a transcription put the goods on the list": warn(
+        THIRD,
+        *with_goods("9403200075", FREE, heading("9903.03.14", "50"), heading("9903.82.01", "0"), metals=[steel()]),
+    ),
+    "V11 an exclusion without a row for China's list": warn(
+        f"{BAG}/treatment/chapter99", (f"{BAG}/treatment/chapter99/0", heading("9903.88.67", "0"))
+    ),
+    "V11 a metals heading on a code of no list": warn(
+        f"{SHIRT}/treatment/chapter99/1/heading", (f"{SHIRT}/treatment/chapter99/-", heading("9903.82.09"))
+    ),
+    "V11 a British heading on Canadian goods": block(SECOND, (f"{STACK}/1", heading("9903.82.05", "15"))),
+    "V11 forced labor of another country": warn(
+        f"{BAG}/treatment/chapter99/1/heading", (f"{BAG}/treatment/chapter99/1", heading("9903.05.29", "10"))
+    ),
+    "V11 the wrong list of China": block(
+        f"{BAG}/treatment/chapter99/0/heading", (f"{BAG}/treatment/chapter99/0", heading("9903.88.15", "7.5"))
+    ),
+    "V11 China's list is missing": block(
+        f"{BAG}/treatment/chapter99", (f"{BAG}/treatment/chapter99", [heading("9903.05.31", "12.5")])
+    ),
+    "V11 an exclusion after its end": block(
+        f"{BAG}/treatment/chapter99/0/heading", (f"{BAG}/treatment/chapter99/0", heading("9903.88.69", "0"))
+    ),
+    "V11 a metals heading of before April": block(SECOND, (f"{STACK}/1", heading("9903.81.91", "50")), also=STACK),
+    "V11 232 before 301": warn(SECOND, (STACK, [heading("9903.82.09"), FREE])),
+    "V11 338 behind 232": warn(
+        THIRD, *with_goods("9403200075", FREE, heading("9903.82.09"), heading("9903.03.14", "50"), metals=[steel()])
+    ),
+    "V11 a rate of another day": warn(f"{STACK}/1/ratePercent", (f"{STACK}/1/ratePercent", "50")),
+    "V11 338's carve-out without dairy": warn(
+        SECOND, *with_goods("9403200075", FREE, heading("9903.03.15", "0"), heading("9903.82.09"), metals=[steel()])
+    ),
+    "V11 one of two is missing, and one applies": block(STACK, *with_goods("8428700000", FREE, metals=[steel()])),
+    "V11 the content of a loader twice": block(
+        THIRD,
+        *with_goods("8429515090", FREE, heading("9903.82.20"), heading("9903.82.20"), metals=[steel()]),
+        (f"{PAN}/spi", "S"),
+    ),
+    "V11 an unknown heading": note(
+        f"{BAG}/treatment/chapter99/2/heading", (f"{BAG}/treatment/chapter99/-", heading("9903.99.99"))
+    ),
+    "V11 forced labor on goods of its list": warn(FIRST, *with_goods("0901110015", TEN)),
+    "V11 a part that may be one of a vehicle": warn(STACK, *with_goods("8708304000", TEN)),
+    "V11 a medicament that may be a patented one": warn(STACK, *with_goods("3004909276", EXEMPT)),
+    "V11 two headings of pharmaceuticals": warn(
+        THIRD, *with_goods("3004909276", EXEMPT, heading("9903.04.67", "0"), heading("9903.04.69", "0"))
+    ),
     "V11 certified parts of a chapter of metals, and the metals forgotten": (
         with_goods("7318155000", FREE, heading("9903.94.07"), metals=[steel()]),
-        [("V11", "warn", f"{STACK}/1/heading"), ("V11", "block", STACK)]),
-    "V11 certified parts that are on the list of parts": (
-        with_goods("8708305040", FREE, heading("9903.94.07"), heading("9903.74.11", "0")),
-        [("V11", "warn", f"{STACK}/1/heading")]),
-    "V09 US metal without its share": (
-        [(f"{STACK}/1", heading("9903.82.06", "10"))],
-        [("V09", "warn", f"{PAN}/treatment/section232")]),
-    "V09 an article of steel of unknown origin": (
-        with_goods("7208390015", FREE, heading("9903.82.02", "50"), metals=[steel(countryOfMeltAndPour="OTH")]),
-        [("V09", "warn", f"{PAN}/treatment/section232/0/countryOfMeltAndPour")]),
-    "V13 a listed candle without 338": (with_goods("3406000000", TEN), [("V13", "warn", STACK)]),
-    "V13 a mattress that came on the list in September": (with_goods("9404210013", TEN), [("V13", "warn", STACK)]),
-    "V13 whey": (with_goods("0404101100", TEN, heading("9903.03.13", "50")), [("V13", "warn", f"{PAN}/htsCode")]),
-    "V13 a large motorcycle": (
-        with_goods("8711500060", TEN, heading("9903.03.14", "50")),
-        [("V13", "warn", f"{PAN}/htsCode")]),
-    "V13 beer, if it is packaged": (
-        with_goods("2203000030", TEN, heading("9903.03.12", "50")),
-        [("V13", "warn", f"{PAN}/htsCode")]),
-}  # fmt: skip
+        [("V11", "warn", SECOND), ("V11", "block", STACK)],
+    ),
+    "V11 certified parts that are on the list of parts": warn(
+        SECOND, *with_goods("8708305040", FREE, heading("9903.94.07"), heading("9903.74.11", "0"))
+    ),
+    "V09 US metal without its share": warn(f"{PAN}/treatment/section232", (f"{STACK}/1", heading("9903.82.06", "10"))),
+    "V09 an article of steel of unknown origin": warn(
+        f"{PAN}/treatment/section232/0/countryOfMeltAndPour",
+        *with_goods("7208390015", FREE, heading("9903.82.02", "50"), metals=[steel(countryOfMeltAndPour="OTH")]),
+    ),
+    "V13 a listed candle without 338": warn(STACK, *with_goods("3406000000", TEN)),
+    "V13 a mattress that came on the list in September": warn(STACK, *with_goods("9404210013", TEN)),
+    "V13 whey": warn(f"{PAN}/htsCode", *with_goods("0404101100", TEN, heading("9903.03.13", "50"))),
+    "V13 a large motorcycle": warn(f"{PAN}/htsCode", *with_goods("8711500060", TEN, heading("9903.03.14", "50"))),
+    "V13 beer, if it is packaged": warn(f"{PAN}/htsCode", *with_goods("2203000030", TEN, heading("9903.03.12", "50"))),
+}
+BREACHES = name_rules(_BREACHES)
 
 
 @table("breach", BREACHES)
@@ -202,7 +202,7 @@ def test_every_chapter99_finding_names_status_of_source() -> None:
 )
 def test_unknown_heading_may_replace_heading_of_its_range(unknown: str, severity: str) -> None:
     lacking = with_changes((STACK, [FREE, heading(unknown)]))
-    assert chapter99(lacking) == [("V11", "note", f"{STACK}/1/heading"), ("V11", severity, STACK)]
+    assert chapter99(lacking) == [("V11", "note", SECOND), ("V11", severity, STACK)]
 
 
 ALLOWED: dict[str, Changes] = {

@@ -8,18 +8,8 @@ from pipeline.customs.reference.ruleset import ruleset
 from tests.support.tables import table
 
 AUTUMN = date(2026, 11, 24)
-CAR, VAN, BRAKE, BUS, TRUCK, SERVER, TABLET, DRONE, PLASTIC, BOLT = (
-    "8703230110",
-    "8704210100",
-    "8708305090",
-    "8702103100",
-    "8704225110",
-    "8471500150",
-    "3004909276",
-    "8806220000",
-    "3926909985",
-    "7318155000",
-)
+CAR, VAN, BRAKE, BUS, TRUCK = "8703230110", "8704210100", "8708305090", "8702103100", "8704225110"
+SERVER, TABLET, DRONE, PLASTIC, BOLT = "8471500150", "3004909276", "8806220000", "3926909985", "7318155000"
 
 
 def choose_headings(
