@@ -231,13 +231,8 @@ SPECIFIC_DESCRIPTIONS: dict[str, list[Change]] = {
     "discounts and charges in English, with names of places and brands": [
         (f"{INVOICE}/discounts/-", {"name": name, "amount": "0"})
         for name in (
-            "Volume discount",
-            "Launch discount",
-            "La Salle bridge toll",
-            "Los Angeles terminal fee",
-            "Carte Blanche loyalty discount",
-            "Early payment",
-            "Remise de lancement (launch discount)",
+            "Volume discount", "Launch discount", "La Salle bridge toll", "Los Angeles terminal fee",
+            "Carte Blanche loyalty discount", "Early payment", "Remise de lancement (launch discount)",
         )
     ],
     "a foreign name of English goods": [(f"{PAN}/description", "Poêle de la Mer pan, stainless steel, for cooking")],
@@ -274,4 +269,4 @@ SPECIFIC_DESCRIPTIONS: dict[str, list[Change]] = {
     "a manifest that weighs the same": [(f"{ENTRY}/manifestGrossWeightKg", "12.100")],
     "a plan that says nothing of the manifest": [(f"{ENTRY}/manifestQuantity", None)],
     "nine digits of ZIP code": [(f"{PARTIES}/shipTo/address/postalCode", "14203-1234")],
-}
+}  # fmt: skip

@@ -11,10 +11,7 @@ def trip(**changes: Any) -> Json:
         "number": "DEMO261126A",
         "loadedAt": {"city": "Toronto", "region": "ON", "country": "CA"},
         "truck": {
-            "licensePlate": "DEMO 100",
-            "plateRegion": "ON",
-            "plateCountry": "CA",
-            "vin": "1M8GDM9AXKP042788",
+            "licensePlate": "DEMO 100", "plateRegion": "ON", "plateCountry": "CA", "vin": "1M8GDM9AXKP042788",
             "transponder": None,
         },
         "trailers": [
@@ -29,7 +26,7 @@ def trip(**changes: Any) -> Json:
         ],
         "crew": [member()],
         **changes,
-    }
+    }  # fmt: skip
 
 
 def member(**changes: Any) -> Json:

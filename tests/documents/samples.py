@@ -25,15 +25,9 @@ GOODS = (
 
 #: The input of the invoice's template about its part, if the document is set in one part.
 WHOLE: Final[Mapping[str, Any]] = {
-    "first": True,
-    "last": True,
-    "first_page": 1,
-    "total_pages": None,
-    "tall": [],
-    "summary": False,
-    "merged": False,
+    "first": True, "last": True, "first_page": 1, "total_pages": None, "tall": [], "summary": False, "merged": False,
     "makers": True,
-}
+}  # fmt: skip
 
 
 def digest(text: str) -> str:
@@ -113,12 +107,8 @@ def unit_data(lines: int = 3, packages: int | None = None) -> dict[str, Any]:
     return {
         "unitRef": "U1",
         "entry": {
-            "type": "01",
-            "portOfEntry": "0901",
-            "modeOfTransport": "truck",
-            "carrierScac": "ABCD",
-            "shipmentControlNumber": "ABCD1234567",
-            "exportDate": "2026-11-26",
+            "type": "01", "portOfEntry": "0901", "modeOfTransport": "truck", "carrierScac": "ABCD",
+            "shipmentControlNumber": "ABCD1234567", "exportDate": "2026-11-26",
             "estimatedArrivalAt": "2026-11-27T13:00:00-05:00",
         },
         "parties": {
@@ -199,7 +189,7 @@ def unit_data(lines: int = 3, packages: int | None = None) -> dict[str, Any]:
             }
         ],
         "packages": boxes,
-    }
+    }  # fmt: skip
 
 
 def _box(ref: str, kind: str, parent: str | None, side: str, weight: str) -> dict[str, Any]:
@@ -321,13 +311,10 @@ def file_entry(data: dict[str, Any]) -> None:
         "locationOfGoods": "Example Terminal",
         "bond": {"type": "9", "suretyCode": "036", "number": "26A004711", "amountUsd": "9000.00"},
         "powerOfAttorney": {
-            "broker": "br_sandbox",
-            "grantor": "Maple Goods Ltd",
-            "validFrom": "2026-01-05",
-            "validUntil": "2027-01-04",
+            "broker": "br_sandbox", "grantor": "Maple Goods Ltd", "validFrom": "2026-01-05", "validUntil": "2027-01-04",
         },
         "payment": {"type": "8", "statementDate": "2026-12-04", "statementMonth": "12", "clientBranch": "01"},
-    }
+    }  # fmt: skip
     street = {"line1": "55 Lake Avenue", "city": "Rochester", "region": "NY", "postalCode": "14608", "country": "US"}
     data["parties"]["importerOfRecord"]["residentAgent"] = {
         "name": "Demo Agents LLC",

@@ -18,12 +18,9 @@ from tests.documents.samples import sample
 NUMBER, SHOWN = "123-45-6789", "XXX-XX-6789"
 
 PRINTED = {
-    "cci_pdf": "Importer number",
-    "cci_human_readable": "Importer number",
-    "section_232_statement": "Importer number",
-    "pga_worksheet": "IMPORTER NUMBER",
-    "entry_worksheet": "IMPORTER NUMBER",
-}
+    "cci_pdf": "Importer number", "cci_human_readable": "Importer number", "section_232_statement": "Importer number",
+    "pga_worksheet": "IMPORTER NUMBER", "entry_worksheet": "IMPORTER NUMBER",
+}  # fmt: skip
 DATA = {"cci_json", "cci_ubl", "cci_xlsx", "entry_import"}
 
 

@@ -228,13 +228,10 @@ def test_service_role_can_only_insert_into_the_log(
             session.execute(sa.text("UPDATE later SET id = 2"))
             session.execute(sa.text("DELETE FROM later"))
         for statement in (
-            "UPDATE events SET actor = 'x'",
-            "DELETE FROM events",
-            "TRUNCATE events",
-            "ALTER TABLE events DISABLE TRIGGER ALL",
-            "DROP TRIGGER events_append_only ON events",
+            "UPDATE events SET actor = 'x'", "DELETE FROM events", "TRUNCATE events",
+            "ALTER TABLE events DISABLE TRIGGER ALL", "DROP TRIGGER events_append_only ON events",
             "SET session_replication_role = replica",
-        ):
+        ):  # fmt: skip
             with pytest.raises(DBAPIError, match=r"denied|owner"), own.write() as session:
                 session.execute(sa.text(statement))
         assert audit.verify_chains(workflow.runtime, export_id=export_id).intact
@@ -299,11 +296,8 @@ def test_checkpoint_signature_is_valid_under_known_keys_if_unchanged(workflow: W
     assert audit.is_own_signature(renewed, stated)
     assert not audit.is_own_signature(renewed.model_copy(update={"secret_keys_previous": ()}), stated)
     for name, value in {
-        "exports": 0,
-        "until": "2026-01-01T00:00:00.000000Z",
-        "root": "sha256:00",
-        "account": "x",
-    }.items():
+        "exports": 0, "until": "2026-01-01T00:00:00.000000Z", "root": "sha256:00", "account": "x",
+    }.items():  # fmt: skip
         assert not audit.is_own_signature(settings, stated.model_copy(update={name: value})), name
 
 

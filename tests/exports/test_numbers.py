@@ -151,16 +151,10 @@ def test_rest_of_a_block_serves_later_units(database: Database) -> None:
 @pytest.mark.parametrize(
     ("prefix", "unit", "block"),
     [
-        ("0614141", 5, 500),
-        ("0614141234", 5, 500),
-        ("0614141234", 7, 700),
-        ("0614141234", 30, 990),
-        ("0614141234", 499, 998),
-        ("0614141234", 500, 500),
-        ("0614141234", 1_000, 1_000),
-        ("061414123456", 5, 5),
+        ("0614141", 5, 500), ("0614141234", 5, 500), ("0614141234", 7, 700), ("0614141234", 30, 990),
+        ("0614141234", 499, 998), ("0614141234", 500, 500), ("0614141234", 1_000, 1_000), ("061414123456", 5, 5),
     ],
-)
+)  # fmt: skip
 def test_block_of_serials_is_small_beside_the_prefix(database: Database, prefix: str, unit: int, block: int) -> None:
     open_account(database, ACCOUNT, prefix)
     assert reserve(database, unit).sscc == unit

@@ -53,13 +53,8 @@ def test_package_row_equals_the_plan(database: Database) -> None:
     (context,) = accept(database, plan())
     data = run_record_packages(database, context)
     assert data | {"customsPackageId": ""} == {
-        "unitNo": 1,
-        "unitRef": "U1",
-        "customsPackageId": "",
-        "packageNumber": "CP-000001",
-        "packages": 2,
-        "ssccsIssued": 0,
-    }
+        "unitNo": 1, "unitRef": "U1", "customsPackageId": "", "packageNumber": "CP-000001", "packages": 2, "ssccsIssued": 0,
+    }  # fmt: skip
     first, second = rows(database)
     assert first.model_dump() == {
         "export_id": context.export_id,

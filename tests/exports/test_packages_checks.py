@@ -11,20 +11,10 @@ from tests.support.memory import LINEAR, measure_cost_ratio
 
 P = "/units/0/packages"
 PALLET: Json = {
-    "packageRef": "PLT1",
-    "type": "PLT",
-    "sscc": "106141412345678908",
-    "lpn": None,
-    "parentRef": None,
-    "lengthCm": "120",
-    "widthCm": "100",
-    "heightCm": "110",
-    "grossWeightKg": "30.000",
-    "tareWeightKg": "18.000",
-    "trackingNumber": None,
-    "orderId": None,
-    "contents": [],
-}
+    "packageRef": "PLT1", "type": "PLT", "sscc": "106141412345678908", "lpn": None, "parentRef": None, "lengthCm": "120",
+    "widthCm": "100", "heightCm": "110", "grossWeightKg": "30.000", "tareWeightKg": "18.000", "trackingNumber": None,
+    "orderId": None, "contents": [],
+}  # fmt: skip
 
 
 def list_findings(made: Json) -> list[tuple[str, str]]:

@@ -46,17 +46,10 @@ def test_member_that_a_plan_may_have_is_a_place(pointer: str) -> None:
 @pytest.mark.parametrize(
     "pointer",
     [
-        "",
-        "/",
-        "/none",
-        "/units/",
-        "/units/1",
-        "/units/-",
-        "/units/x/lines/0",
-        "/units/0/lines/2",
+        "", "/", "/none", "/units/", "/units/1", "/units/-", "/units/x/lines/0", "/units/0/lines/2",
         "/units/0/lines/0/sku/0",
     ],
-)
+)  # fmt: skip
 def test_pointer_past_the_entries_of_a_plan_leads_nowhere(pointer: str) -> None:
     assert not has_place(PLAN, pointer)
 

@@ -189,11 +189,8 @@ def test_order_that_goes_elsewhere_has_a_note() -> None:
     )
     (note,) = draft.notes
     assert (note.code, note.severity, note.path, note.pointer) == (
-        "OTHER_ADDRESS",
-        "note",
-        "order.away.shipTo",
-        "/units/0/parties/shipTo/address",
-    )
+        "OTHER_ADDRESS", "note", "order.away.shipTo", "/units/0/parties/shipTo/address",
+    )  # fmt: skip
     assert note.message == (
         "Order away goes to CA 94105, and not to the address of the party that receives its goods; 1 more does so too."
     )

@@ -13,11 +13,8 @@ from tests.support.ports import LOOPBACK
 
 #: What a bucket of another provider than AWS needs beside its address.
 VARIABLES: Final = {
-    "AWS_ACCESS_KEY_ID": "a",
-    "AWS_SECRET_ACCESS_KEY": "b",
-    "AWS_REGION": "us-east-1",
-    "AWS_ALLOW_HTTP": "true",
-}
+    "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "us-east-1", "AWS_ALLOW_HTTP": "true",
+}  # fmt: skip
 
 
 class Bucket(BaseHTTPRequestHandler):

@@ -22,11 +22,8 @@ _TOGETHER: Final = timedelta(days=5)
 
 _ROOT: Final = Path(__file__).parents[2]
 _FIXTURES: Final = (
-    "tests/support/factories.py",
-    "tests/support/orders.py",
-    "examples/**/*.json",
-    "templates/plans/*.jsonc",
-)
+    "tests/support/factories.py", "tests/support/orders.py", "examples/**/*.json", "templates/plans/*.jsonc",
+)  # fmt: skip
 _DATE: Final = re.compile(r"\b20\d\d-\d\d-\d\d\b")
 
 

@@ -287,12 +287,8 @@ GOODS: tuple[Json, ...] = cast(
                 ],
                 "section232": [
                     {
-                        "metal": "steel",
-                        "metalWeightKg": "0.800",
-                        "countryOfMeltAndPour": "CA",
-                        "primaryCountryOfSmelt": None,
-                        "secondaryCountryOfSmelt": None,
-                        "countryOfCast": None,
+                        "metal": "steel", "metalWeightKg": "0.800", "countryOfMeltAndPour": "CA",
+                        "primaryCountryOfSmelt": None, "secondaryCountryOfSmelt": None, "countryOfCast": None,
                         "usMetalPercent": None,
                     }
                 ],
@@ -348,4 +344,4 @@ GOODS: tuple[Json, ...] = cast(
             },
         },
     ),
-)
+)  # fmt: skip

@@ -46,15 +46,9 @@ ODD = {
 }
 #: Texts that a plan must not contain.
 FORBIDDEN = {
-    "line break": "a\r\nSubject: b",
-    "zero": "a\x00b",
-    "escape": "\x1b[2Jx",
-    "delete": "a\x7f",
-    "nothing": "",
-    "space alone": " ",
-    "half a character": "\ud83d",
-    "noncharacter": "a\uffff",
-}
+    "line break": "a\r\nSubject: b", "zero": "a\x00b", "escape": "\x1b[2Jx", "delete": "a\x7f", "nothing": "",
+    "space alone": " ", "half a character": "\ud83d", "noncharacter": "a\uffff",
+}  # fmt: skip
 EVERYTHING = DECEIVING | BREAKING | ODD | FORBIDDEN
 
 _TEMPLATE = Path(__file__).parents[2] / "templates" / "plans" / "plan.jsonc"

@@ -8,13 +8,8 @@ from tests.support import factories
 from tests.support.factories import ACCOUNT, BROKER, GOODS, PARTIES, WAREHOUSE, Json
 
 PACKING: Json = {
-    "piecesPerCarton": 4,
-    "type": "CTN",
-    "lengthCm": "60",
-    "widthCm": "40",
-    "heightCm": "40",
-    "tareWeightKg": "0.300",
-}
+    "piecesPerCarton": 4, "type": "CTN", "lengthCm": "60", "widthCm": "40", "heightCm": "40", "tareWeightKg": "0.300",
+}  # fmt: skip
 
 
 def product(number: int = 0, **changes: Any) -> Json:
@@ -64,12 +59,8 @@ def template(**changes: Any) -> Json:
         "exportCountry": "CA",
         "approvedBy": "ops@maple.example",
         "entry": {
-            "type": "01",
-            "portOfEntry": "0901",
-            "modeOfTransport": "truck",
-            "carrierScac": "DEMO",
-            "shipmentControlNumber": "DEMO00000001",
-            "exportAfterDays": 2,
+            "type": "01", "portOfEntry": "0901", "modeOfTransport": "truck", "carrierScac": "DEMO",
+            "shipmentControlNumber": "DEMO00000001", "exportAfterDays": 2,
         },
         **{name: copy.deepcopy(PARTIES[name]) for name in ("seller", "buyer", "shipTo", "exporterContact")},
         "importerOfRecord": copy.deepcopy(PARTIES["importerOfRecord"]),
@@ -79,7 +70,7 @@ def template(**changes: Any) -> Json:
         }
         | {"saleDate": "2026-11-20", "salePlace": "Toronto ON", "charges": invoice["charges"]},
         "usmcaCertificates": unit["usmcaCertificates"],
-    }
+    }  # fmt: skip
     return {name: value for name, value in (made | changes).items() if value is not None}
 
 

@@ -169,11 +169,8 @@ def test_heading_that_needs_person_is_offered_not_decided() -> None:
     assert offer_headings(line(ROBOT, "VN", AUTUMN, STEEL), "S232_METALS") == ["9903.82.10", "9903.82.11"]
     assert headings(line(ROBOT, "VN", AUTUMN, STEEL)) == ["9903.05.90"]  # either of them makes it apply
     assert offer_headings(line(LOADER, "CA", AUTUMN, STEEL, spi="S"), "S232_METALS") == [
-        "9903.82.13",
-        "9903.82.20",
-        "9903.82.21",
-        "9903.82.09",
-    ]
+        "9903.82.13", "9903.82.20", "9903.82.21", "9903.82.09",
+    ]  # fmt: skip
     assert offer_headings(line(LOADER, "CA", AUTUMN, STEEL), "S232_METALS") == ["9903.82.13", "9903.82.09"]
 
 

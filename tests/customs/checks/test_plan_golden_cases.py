@@ -78,14 +78,8 @@ def test_minimal_certification_is_accepted_with_findings() -> None:
     changed = plan()
     (certificate,) = changed["units"][0]["usmcaCertificates"]
     for added in (
-        "certifierAddress",
-        "certifierContact",
-        "exporter",
-        "producer",
-        "producerOnRequest",
-        "importer",
-        "goods",
-    ):
+        "certifierAddress", "certifierContact", "exporter", "producer", "producerOnRequest", "importer", "goods",
+    ):  # fmt: skip
         del certificate[added]
     assert list_findings(changed) == [
         ("V30", "warn", f"{CERTIFICATE}/{missing}")
@@ -104,16 +98,11 @@ def test_certification_without_an_element_that_is_never_optional_is_refused(elem
 @pytest.mark.parametrize(
     ("begins", "ends", "reported"),
     [
-        ("2026-01-01", "2026-12-31", 0),
-        ("2026-01-01", "2027-01-01", 0),
-        ("2026-01-01", "2027-01-02", 1),
-        ("2026-01-31", "2027-01-31", 0),
-        ("2024-02-29", "2025-02-28", 0),
-        ("2024-02-29", "2025-03-01", 1),
-        ("2026-06-15", "2027-06-16", 1),
-        ("2026-06-15", "2199-12-31", 1),
+        ("2026-01-01", "2026-12-31", 0), ("2026-01-01", "2027-01-01", 0), ("2026-01-01", "2027-01-02", 1),
+        ("2026-01-31", "2027-01-31", 0), ("2024-02-29", "2025-02-28", 0), ("2024-02-29", "2025-03-01", 1),
+        ("2026-06-15", "2027-06-16", 1), ("2026-06-15", "2199-12-31", 1),
     ],
-)
+)  # fmt: skip
 def test_blanket_period_has_at_most_twelve_months(begins: str, ends: str, reported: int) -> None:
     changed = with_changes((f"{CERTIFICATE}/blanketFrom", begins), (f"{CERTIFICATE}/blanketTo", ends))
     found = [finding.pointer for finding in findings(changed) if finding.rule == "V30"]

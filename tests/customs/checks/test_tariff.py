@@ -139,16 +139,10 @@ def test_heading_of_chapter_99_that_does_not_exist_is_a_warning(runtime: Runtime
 @pytest.mark.parametrize(
     ("number", "spi", "severity"),
     [
-        ("6105100010", "S", None),
-        ("6105100010", "SG", None),
-        ("6105100010", "A", "warn"),
-        ("3401115000", "S", None),
-        ("9101114010", "JP", None),
-        ("9101114010", "KH", "warn"),
-        ("0402100500", "A", None),
-        ("0402100500", "A+", "warn"),
+        ("6105100010", "S", None), ("6105100010", "SG", None), ("6105100010", "A", "warn"), ("3401115000", "S", None),
+        ("9101114010", "JP", None), ("9101114010", "KH", "warn"), ("0402100500", "A", None), ("0402100500", "A+", "warn"),
     ],
-)
+)  # fmt: skip
 def test_preference_must_be_in_the_special_column(
     runtime: Runtime, number: str, spi: str, severity: str | None
 ) -> None:

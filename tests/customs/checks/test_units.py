@@ -19,26 +19,13 @@ def quantities(**by_unit: str) -> list[Json]:
 @pytest.mark.parametrize(
     ("quantity", "unit", "to", "result"),
     [
-        ("15", "PRS", "DPR", "1.25"),
-        ("14", "NO", "DOZ", "1.166666666667"),
-        ("24", "PCS", "DOZ", "2"),
-        ("1.5", "DOZ", "NO", "18"),
-        ("2500", "G", "KG", "2.5"),
-        ("5", "CAR", "G", "1"),
-        ("1", "M2", "CM2", "10000"),
-        ("750", "ML", "L", "0.75"),
-        ("10", "LB", "KG", "4.5359237"),
-        ("2", "YD", "M", "1.8288"),
-        ("3", "GRS", "GR", "3"),
-        ("2", "CKG", "KG", None),
-        ("1", "BBL", "L", None),
-        ("7", "KG", "KG", "7"),
-        ("7", "XYZ", "XYZ", "7"),
-        ("2", "NO", "PRS", None),
-        ("2", "KG", "NO", None),
-        ("2", "XYZ", "NO", None),
+        ("15", "PRS", "DPR", "1.25"), ("14", "NO", "DOZ", "1.166666666667"), ("24", "PCS", "DOZ", "2"),
+        ("1.5", "DOZ", "NO", "18"), ("2500", "G", "KG", "2.5"), ("5", "CAR", "G", "1"), ("1", "M2", "CM2", "10000"),
+        ("750", "ML", "L", "0.75"), ("10", "LB", "KG", "4.5359237"), ("2", "YD", "M", "1.8288"), ("3", "GRS", "GR", "3"),
+        ("2", "CKG", "KG", None), ("1", "BBL", "L", None), ("7", "KG", "KG", "7"), ("7", "XYZ", "XYZ", "7"),
+        ("2", "NO", "PRS", None), ("2", "KG", "NO", None), ("2", "XYZ", "NO", None),
     ],
-)
+)  # fmt: skip
 def test_only_exact_conversions_are_made(quantity: str, unit: str, to: str, result: str | None) -> None:
     assert unit_rules().convert(Decimal(quantity), unit, to) == (None if result is None else Decimal(result))
 
@@ -46,26 +33,12 @@ def test_only_exact_conversions_are_made(quantity: str, unit: str, to: str, resu
 @pytest.mark.parametrize(
     ("name", "code"),
     [
-        ("No.", "NO"),
-        ("doz. pr.", "DPR"),
-        ("doz. prs.", "DPR"),
-        ("DOZ.", "DOZ"),
-        ("m²", "M2"),
-        ("pf. liters", "PFL"),
-        ("pf.liters", "PFL"),
-        ("thousand m3", "KM3"),
-        ("Cu kg", "CKG"),
-        ("Ag g", "CGM"),
-        ("kg cmsc", "CKG"),
-        ("clean kg", "CYK"),
-        ("Jwls.", "JWL"),
-        ("gr.lines", "GRL"),
-        ("lin. m", "LNM"),
-        ("GBq", "GBQ"),
-        ("1/", None),
+        ("No.", "NO"), ("doz. pr.", "DPR"), ("doz. prs.", "DPR"), ("DOZ.", "DOZ"), ("m²", "M2"), ("pf. liters", "PFL"),
+        ("pf.liters", "PFL"), ("thousand m3", "KM3"), ("Cu kg", "CKG"), ("Ag g", "CGM"), ("kg cmsc", "CKG"),
+        ("clean kg", "CYK"), ("Jwls.", "JWL"), ("gr.lines", "GRL"), ("lin. m", "LNM"), ("GBq", "GBQ"), ("1/", None),
         ("t adw", None),
     ],
-)
+)  # fmt: skip
 def test_names_of_the_tariff_are_known(name: str, code: str | None) -> None:
     unit = unit_rules().find_unit(name)
     assert (unit and unit.code) == code

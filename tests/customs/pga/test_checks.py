@@ -16,15 +16,10 @@ from tests.support.tables import table
 
 ROW = f"{PAN}/treatment/pga/0"
 FOOD: Json = {
-    "fdaProductCode": "41FBT04",
-    "productName": "Tomatoes, peeled, canned",
-    "sourceCountry": "CA",
-    "manufacturer": "Maple Goods Ltd",
-    "shipper": "Maple Goods Ltd",
-    "fdaImporter": "Demo Housewares Inc, Dock 4",
-    "deliveredTo": "Demo Housewares Inc, Dock 4",
-    "quantityBaseUom": ["10 CTN", "24 CAN"],
-}
+    "fdaProductCode": "41FBT04", "productName": "Tomatoes, peeled, canned", "sourceCountry": "CA",
+    "manufacturer": "Maple Goods Ltd", "shipper": "Maple Goods Ltd", "fdaImporter": "Demo Housewares Inc, Dock 4",
+    "deliveredTo": "Demo Housewares Inc, Dock 4", "quantityBaseUom": ["10 CTN", "24 CAN"],
+}  # fmt: skip
 
 
 def food(flag: str = "FD1", processing: str = "PRO", *without: str, **more: Any) -> Json:
@@ -199,13 +194,10 @@ def test_full_certificate_names_each_missing_part() -> None:
 @pytest.mark.parametrize(
     ("disclaimer", "use", "place"),
     [
-        ("B", "130.005", "intendedUse"),
-        ("A", None, "intendedUse"),
-        ("A", "980.000", "data/intendedUseText"),
-        ("B", "130.006", None),
-        ("A", "130.005", None),
+        ("B", "130.005", "intendedUse"), ("A", None, "intendedUse"), ("A", "980.000", "data/intendedUseText"),
+        ("B", "130.006", None), ("A", "130.005", None),
     ],
-)
+)  # fmt: skip
 def test_cpsc_disclaimer_needs_intended_use(disclaimer: str, use: str | None, place: str | None) -> None:
     found = list_findings(answer_row(pga_row("CP1", "CPS", disclaimer=disclaimer, intendedUse=use)))
     assert found == ([] if place is None else [("V14-USE", "warn", f"{ROW}/{place}")])

@@ -18,15 +18,10 @@ from tests.support.factories import Json
 ENTERED = date(2026, 11, 26)
 ROW = f"{PAN}/treatment/pga/0"
 OAK: Json = {
-    "component": ["Top", "Legs"],
-    "genus": ["Acer", "Quercus"],
-    "species": ["saccharum", "rubra"],
-    "harvestCountry": ["CA", "US"],
-    "plantQuantity": ["1.5", "20"],
-    "plantUom": ["MTQ", "kg"],
-    "percentRecycled": ["0", "12.5"],
-    "value": "1312",
-}
+    "component": ["Top", "Legs"], "genus": ["Acer", "Quercus"], "species": ["saccharum", "rubra"],
+    "harvestCountry": ["CA", "US"], "plantQuantity": ["1.5", "20"], "plantUom": ["MTQ", "kg"],
+    "percentRecycled": ["0", "12.5"], "value": "1312",
+}  # fmt: skip
 
 
 def forms_of(*rows: Json) -> list[AgencyForm]:

@@ -38,16 +38,11 @@ BUYER: Json = {
     "identifiers": {"fei": "3001234567"},
 }
 FOOD: Json = {
-    "fdaProductCode": "41FBT04",
-    "productName": "Tomatoes, peeled, canned",
-    "sourceCountry": "CA",
-    "manufacturer": "Maple Goods Ltd, Toronto ON",
-    "shipper": "MAPLE GOODS LTD",
-    "fdaImporter": "Lakeside Kitchen Supply Inc.",
-    "deliveredTo": "Somebody Else LLC",
-    "quantityBaseUom": ["10 CTN", "24.5 CAN"],
-    "foodFacilityRegistration": "12345678901",
-}
+    "fdaProductCode": "41FBT04", "productName": "Tomatoes, peeled, canned", "sourceCountry": "CA",
+    "manufacturer": "Maple Goods Ltd, Toronto ON", "shipper": "MAPLE GOODS LTD",
+    "fdaImporter": "Lakeside Kitchen Supply Inc.", "deliveredTo": "Somebody Else LLC",
+    "quantityBaseUom": ["10 CTN", "24.5 CAN"], "foodFacilityRegistration": "12345678901",
+}  # fmt: skip
 
 
 def food(**more: Any) -> Json:

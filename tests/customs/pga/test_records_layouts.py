@@ -173,13 +173,8 @@ def test_inconsistent_layout_is_rejected(table: str, change: Any, message: str) 
 #: Replacements that do not follow from the letters or the kind of mark in a character's Unicode name.
 BY_SOUND_OR_SHAPE = {"ETH": "D", "THORN": "TH", "SHARP S": "SS", "DOTLESS I": "I", "BULLET": "-", "MIDDLE DOT": "."}
 MARKS = {
-    "MULTIPLICATION": "X",
-    "DEGREE": " DEG",
-    "REGISTERED": "(R)",
-    "COPYRIGHT": "(C)",
-    "EURO": "EUR",
-    "POUND": "GBP",
-}
+    "MULTIPLICATION": "X", "DEGREE": " DEG", "REGISTERED": "(R)", "COPYRIGHT": "(C)", "EURO": "EUR", "POUND": "GBP",
+}  # fmt: skip
 
 
 @table(("character", "written"), RULES.characters.items())

@@ -120,15 +120,10 @@ def test_every_value_stands_in_columns_of_worksheet(program: AgencyProgram, proc
 
 def test_values_of_one_component_stay_together() -> None:
     data = {
-        "component": ["Top", "Legs"],
-        "genus": ["Acer", "Quercus"],
-        "species": ["saccharum", "rubra"],
-        "harvestCountry": ["CA", "US"],
-        "plantQuantity": ["1.5", "20"],
-        "plantUom": ["M3", "KG"],
-        "percentRecycled": ["0", "12.5"],
-        "laceyDeclaration": "importer",
-    }
+        "component": ["Top", "Legs"], "genus": ["Acer", "Quercus"], "species": ["saccharum", "rubra"],
+        "harvestCountry": ["CA", "US"], "plantQuantity": ["1.5", "20"], "plantUom": ["M3", "KG"],
+        "percentRecycled": ["0", "12.5"], "laceyDeclaration": "importer",
+    }  # fmt: skip
     records, _ = read_file(pga_row("AL2", "APH", program="APL", data=data))
     groups = [records[at : at + 3] for at, record in enumerate(records) if record.startswith("PG04")]
     places = ("PG04 6-56", "PG05 5-26", "PG05 27-48", "PG06 8-9", "PG04 57-68", "PG04 69-73", "PG04 74-80")
@@ -150,16 +145,9 @@ def test_form_of_engines_has_its_declaration() -> None:
     read = {
         place: [read_columns(record, place) for record in records if record[:4] == place[:4]]
         for place in (
-            "PG22 6-12",
-            "PG22 18-20",
-            "PG22 21-24",
-            "PG24 5-7",
-            "PG24 8-12",
-            "PG14 6-8",
-            "PG14 9-41",
-            "PG21 8-30",
+            "PG22 6-12", "PG22 18-20", "PG22 21-24", "PG24 5-7", "PG24 8-12", "PG14 6-8", "PG14 9-41", "PG21 8-30",
         )
-    }
+    }  # fmt: skip
     assert [value for values in read.values() for value in values] == [
         "943", "CI", "EP1", "EP1", "E1N", "EP7", "B-7", "SAMPLE PERSON",
     ]  # fmt: skip

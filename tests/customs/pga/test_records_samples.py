@@ -76,26 +76,14 @@ def test_digest_has_each_placed_datum_of_its_agencies() -> None:
 
 def test_tests_of_product_stand_with_their_laboratory() -> None:
     data = {
-        "testLabId": ["1111", "2222"],
-        "testDate": ["2026-08-14", "2026-08-20"],
-        "citationCodes": ["1203C, 1215C", "1250A"],
-        "testReport": ["R-1", "R-2"],
-        "untestedCitationCodes": "1401A",
-    }
+        "testLabId": ["1111", "2222"], "testDate": ["2026-08-14", "2026-08-20"], "citationCodes": ["1203C, 1215C", "1250A"],
+        "testReport": ["R-1", "R-2"], "untestedCitationCodes": "1401A",
+    }  # fmt: skip
     got = build_records([pga_row("CP1", "CPS", processing="FCP", data=data)])
     assert [record.rstrip() for record in got.records[3:]] == [
-        "PG30L08142026",
-        "PG19ITL   1111",
-        "PG60CIT1203C",
-        "PG60CIT1215C",
-        "PG60CP1R-1",
-        "PG30L08202026",
-        "PG19ITL   2222",
-        "PG60CIT1250A",
-        "PG60CP1R-2",
-        "PG19NOL",
-        "PG60CIT1401A",
-    ]
+        "PG30L08142026", "PG19ITL   1111", "PG60CIT1203C", "PG60CIT1215C", "PG60CP1R-1", "PG30L08202026", "PG19ITL   2222",
+        "PG60CIT1250A", "PG60CP1R-2", "PG19NOL", "PG60CIT1401A",
+    ]  # fmt: skip
     assert not any(one.unfit for one in got.notes)
 
 
@@ -136,15 +124,10 @@ def test_party_that_is_written_out_has_address_and_contact() -> None:
 
 def test_several_vehicles_are_groups() -> None:
     data = {
-        "hs7Box": "2A",
-        "make": "Toyota",
-        "model": ["RAV4", "Prius"],
-        "vin": ["JTMBK35V395075946", "JTMKB22U940070052"],
-        "category": ["MVS2", "MVS1"],
-        "year": ["2013", "2014"],
-        "importer": "Somebody Else LLC",
+        "hs7Box": "2A", "make": "Toyota", "model": ["RAV4", "Prius"], "vin": ["JTMBK35V395075946", "JTMKB22U940070052"],
+        "category": ["MVS2", "MVS1"], "year": ["2013", "2014"], "importer": "Somebody Else LLC",
         "consignee": "Somebody Else LLC",
-    }
+    }  # fmt: skip
     got = build_records([pga_row("DT2", "NHT", program="MVS", data=data)])
     assert [record.rstrip() for record in got.records[2:11]] == [
         "PG02P",
@@ -175,12 +158,9 @@ def test_several_ingredients_are_components_at_the_end() -> None:
     got = build_records([pga_row("EP6", "EPA", program="PS1", intendedUse="130.026", data=data)])
     assert got.records[2].rstrip() == "PG02P"
     assert [record.rstrip() for record in got.records[-5:]] == [
-        "PG29KG 000000078900",
-        "PG02CCAS 50-00-0",
-        f"{'PG04YINGREDIENT A':73}0459990",
-        "PG02CCAS 64-17-5",
+        "PG29KG 000000078900", "PG02CCAS 50-00-0", f"{'PG04YINGREDIENT A':73}0459990", "PG02CCAS 64-17-5",
         f"{'PG04YINGREDIENT B':73}0540010",
-    ]
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

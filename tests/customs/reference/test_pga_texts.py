@@ -15,21 +15,8 @@ from pipeline.customs.reference.pga_values import ValueTable
 TEXTS: Final[dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("agency_texts.yaml").read_text("utf-8"))
 #: Words that do not tell codes apart.
 FILLER: Final = {
-    "number",
-    "the",
-    "and",
-    "for",
-    "its",
-    "any",
-    "with",
-    "that",
-    "been",
-    "has",
-    "are",
-    "was",
-    "which",
-    "this",
-}
+    "number", "the", "and", "for", "its", "any", "with", "that", "been", "has", "are", "was", "which", "this",
+}  # fmt: skip
 #: Tables of Form FDA 2877 and HS-7, which have one text for several codes, or one code for several texts.
 GROUPED: Final = {"declarations of Form FDA 2877", "HS-7 boxes"}
 #: Tables without a second text for their code: it is that of messages and samples, which the tests of records have.

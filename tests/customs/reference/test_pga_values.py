@@ -17,12 +17,9 @@ USES_WITHOUT_TEXT: Final = {"082.000", "130.005", "130.006", "150.000", "150.013
 
 #: Words of intended uses that only the source of the row has.
 WORDS_OF_ROWS: Final = {
-    "100.000": "not commercial, under FDA's policy",
-    "110.000": "not as food",
-    "140.000": "such as relief in a natural disaster",
-    "170.000": "reconditioning",
-    "180.016": "processing by FDA",
-}
+    "100.000": "not commercial, under FDA's policy", "110.000": "not as food",
+    "140.000": "such as relief in a natural disaster", "170.000": "reconditioning", "180.016": "processing by FDA",
+}  # fmt: skip
 
 
 def uses() -> dict[str, str]:

@@ -25,20 +25,12 @@ NOTICES = {
     "ID": ("Eastport", "Porthill"),
     "MT": (
         *(
-            "Roosville",
-            "Whitlash",
-            "Del Bonita",
-            "Wildhorse",
-            "Sweetgrass",
-            "Piegan",
-            "Willow Creek",
-            "Turner",
-            "Morgan",
+            "Roosville", "Whitlash", "Del Bonita", "Wildhorse", "Sweetgrass", "Piegan", "Willow Creek", "Turner", "Morgan",
         ),
         *("Scobey", "Opheim", "Raymond"),
     ),
     "AK": ("Alcan", "Dalton Cache", "Skagway"),
-}
+}  # fmt: skip
 #: Whitetail MT and Noyes MN stand in the notices, but are closed.
 CLOSED = {"Whitetail MT", "Noyes MN"}
 #: The northern land ports of CSMS 95-000403 (1995-04-24), with their codes.

@@ -161,15 +161,9 @@ def test_chapter_98_pays_only_for_processed_metal_and_assembly(code: str) -> Non
     # 58c(b)(8)(B)(i): "any item in chapter 98 ... except subheading 9802.00.60 or 9802.00.80"
     rows = valuation_rules().exemptions_of(code, DAY)
     claims = (
-        "9801.00.10",
-        "9801.00.10.12",
-        "9802.00.40",
-        "9802.00.50",
-        "9802.00.60",
-        "9802.00.60.00",
-        "9802.00.80",
+        "9801.00.10", "9801.00.10.12", "9802.00.40", "9802.00.50", "9802.00.60", "9802.00.60.00", "9802.00.80",
         "9813.00.05",
-    )
+    )  # fmt: skip
     paying = {claim for claim in claims if not any(row.leaves_out(None, "CA", claim) for row in rows)}
     assert paying == {"9802.00.60", "9802.00.60.00", "9802.00.80"}
     assert valuation_rules().exemptions_of("501", DAY) == ()

@@ -11,14 +11,10 @@ from pipeline.customs.tariff.in_force import StoredEditions
 
 #: kind, first day, last day: a gap, an edition that ends before the next begins, one in the future.
 PERIODS = (
-    ("tariff", "2026-01-01", None),
-    ("tariff", "2026-07-01", "2026-07-31"),
-    ("tariff", "2026-09-01", None),
-    ("agency-flags", "2026-07-15", None),
-    ("duty-cases", "2026-03-01", "2026-12-31"),
-    ("duty-cases", "2026-06-01", "2026-06-30"),
-    ("duty-cases", "2027-01-01", "2027-01-01"),
-)
+    ("tariff", "2026-01-01", None), ("tariff", "2026-07-01", "2026-07-31"), ("tariff", "2026-09-01", None),
+    ("agency-flags", "2026-07-15", None), ("duty-cases", "2026-03-01", "2026-12-31"),
+    ("duty-cases", "2026-06-01", "2026-06-30"), ("duty-cases", "2027-01-01", "2027-01-01"),
+)  # fmt: skip
 
 
 @pytest.fixture

@@ -66,19 +66,14 @@ def test_entered_value_is_the_nearest_whole_dollar(values: list[Decimal], rate: 
 @pytest.mark.parametrize(
     ("code", "included", "effect", "total"),
     [
-        ("freight", False, "none", "849.00"),
-        ("freight", True, "deducted", "749.00"),
-        ("insurance", True, "deducted", "749.00"),
-        ("duty", True, "deducted", "749.00"),
-        ("packing", False, "added", "949.00"),
-        ("packing", True, "included", "849.00"),
-        ("inland_freight", False, "added", "949.00"),
-        ("inland_freight", True, "included", "849.00"),
-        ("commission", False, "added", "949.00"),
-        ("handling", False, "added", "949.00"),
+        ("freight", False, "none", "849.00"), ("freight", True, "deducted", "749.00"),
+        ("insurance", True, "deducted", "749.00"), ("duty", True, "deducted", "749.00"),
+        ("packing", False, "added", "949.00"), ("packing", True, "included", "849.00"),
+        ("inland_freight", False, "added", "949.00"), ("inland_freight", True, "included", "849.00"),
+        ("commission", False, "added", "949.00"), ("handling", False, "added", "949.00"),
         ("other", False, "added", "949.00"),
     ],
-)
+)  # fmt: skip
 def test_each_charge_counts_as_its_rule_says(code: str, *, included: bool, effect: str, total: str) -> None:
     found = estimate(invoice(charges=[{"code": code, "amount": "100.00", "includedInPrices": included}]))
     assert [row.effect for row in found.adjustments] == [effect]

@@ -137,12 +137,8 @@ def test_list_too_long_for_cell_refers_to_packing_list() -> None:
 @table("text", FORMULAS)
 def test_no_text_becomes_a_formula(text: str) -> None:
     places = (
-        "lines/0/sku",
-        "lines/0/description",
-        "parties/manufacturers/0/name",
-        "invoice/purchaseOrder",
-        "invoice/number",
-    )
+        "lines/0/sku", "lines/0/description", "parties/manufacturers/0/name", "invoice/purchaseOrder", "invoice/number",
+    )  # fmt: skip
     invoice = sample(1, change=dict.fromkeys(places, text))
     row = csv_rows(invoice)[0]
     assert {row[name] for name in ("invoice_no", "sku", "description", "manufacturer_name", "po_no")} == {f"'{text}"}

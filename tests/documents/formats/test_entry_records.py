@@ -290,15 +290,11 @@ def test_missing_facts_of_the_records_are_findings() -> None:
 @pytest.mark.parametrize(
     ("pointer", "most"),
     [
-        ("/invoice/number", 17),
-        ("/parties/seller/name", 35),
-        ("/parties/buyer/address/line1", 35),
-        ("/parties/shipTo/address/region", 3),
-        ("/parties/manufacturers/0/address/city", 35),
-        ("/parties/ultimateConsignees/0/name", 35),
-        ("/parties/ultimateConsignees/0/address/line2", 35),
+        ("/invoice/number", 17), ("/parties/seller/name", 35), ("/parties/buyer/address/line1", 35),
+        ("/parties/shipTo/address/region", 3), ("/parties/manufacturers/0/address/city", 35),
+        ("/parties/ultimateConsignees/0/name", 35), ("/parties/ultimateConsignees/0/address/line2", 35),
     ],
-)
+)  # fmt: skip
 def test_text_that_a_record_cuts_is_a_finding(pointer: str, most: int) -> None:
     def check_length(length: int) -> list[str]:
         plan = factories.plan()

@@ -29,67 +29,22 @@ PARTIES = {
 
 #: A value for each key that has a required form; every other key gets a unique text.
 SHAPED: Json = {
-    "activePercent": "12.5",
-    "arrivalDatetime": "2026-11-27T13:05-05:00",
-    "arrivalPort": "0901",
-    "bondAmount": "5000",
-    "bondSurety": "891",
-    "cartons": "17",
-    "citationCodes": ["1203C, 1215C", "1250A"],
-    "casNumber": "811-97-2",
-    "countryOfOrigin": "AU",
-    "descriptionCode": "SKI",
-    "enginePower": "13.5",
-    "fdaProductCode": "41FBT04",
-    "harvestCountry": "NZ",
-    "importPermission": "14-1234-5678",
-    "manufactureDate": "2026-09-14",
-    "modelYear": "2019",
-    "netWeight": "88.5",
-    "percentRecycled": "12.5",
-    "permitType": "A09",
-    "registeredImporter": "R-90-007",
-    "supportingDocument": "165",
-    "testDate": ["2026-08-14", "2026-08-20"],
-    "testReport": ["REPORT 1", "REPORT 2"],
-    "plantQuantity": "77.25",
-    "plantUom": "M3",
-    "quantity": "321 NO",
-    "quantityBaseUom": ["10 CTN", "24 CAN"],
-    "quantityKg": "456",
-    "carrierCountry": "MX",
-    "catchCountry": "ZZ",
-    "catchWeight": "711 KG",
-    "certificateCountry": "IS",
-    "colaExemption": "TTBEX9",
-    "controlledCode": "4000",
-    "exportCountry": "SE",
-    "exportDate": "2026-10-03",
-    "fishingGear": "PS",
-    "harvestDate": "2026-10-04",
-    "ingredientQuantity": "714.5",
-    "inspectionDate": "2026-10-05",
-    "inspectionFirms": "H323",
-    "landingCountry": "PA",
-    "netWeightPounds": "715",
-    "permitExemption": "TTBEX1",
-    "preApprovalKg": "716",
-    "productCharacteristic": "1F",
-    "productSpecies": "12",
-    "productionEnd": "2026-10-07",
-    "productionStart": "2026-10-06",
-    "shipmentCountry": "DK",
-    "smallVessels": "717",
-    "transshipmentCountry": "EC",
-    "unspscCode": "50303904",
-    "vesselCountry": "PT",
-    "passportCountry": "JP",
-    "refusalCountry": "BR",
-    "sourceCountry": "CL",
-    "value": "1234",
-    "vin": "1HGCM82633A004352",
-    "year": "2018",
-} | dict.fromkeys(PARTIES, MAKER)
+    "activePercent": "12.5", "arrivalDatetime": "2026-11-27T13:05-05:00", "arrivalPort": "0901", "bondAmount": "5000",
+    "bondSurety": "891", "cartons": "17", "citationCodes": ["1203C, 1215C", "1250A"], "casNumber": "811-97-2",
+    "countryOfOrigin": "AU", "descriptionCode": "SKI", "enginePower": "13.5", "fdaProductCode": "41FBT04",
+    "harvestCountry": "NZ", "importPermission": "14-1234-5678", "manufactureDate": "2026-09-14", "modelYear": "2019",
+    "netWeight": "88.5", "percentRecycled": "12.5", "permitType": "A09", "registeredImporter": "R-90-007",
+    "supportingDocument": "165", "testDate": ["2026-08-14", "2026-08-20"], "testReport": ["REPORT 1", "REPORT 2"],
+    "plantQuantity": "77.25", "plantUom": "M3", "quantity": "321 NO", "quantityBaseUom": ["10 CTN", "24 CAN"],
+    "quantityKg": "456", "carrierCountry": "MX", "catchCountry": "ZZ", "catchWeight": "711 KG", "certificateCountry": "IS",
+    "colaExemption": "TTBEX9", "controlledCode": "4000", "exportCountry": "SE", "exportDate": "2026-10-03",
+    "fishingGear": "PS", "harvestDate": "2026-10-04", "ingredientQuantity": "714.5", "inspectionDate": "2026-10-05",
+    "inspectionFirms": "H323", "landingCountry": "PA", "netWeightPounds": "715", "permitExemption": "TTBEX1",
+    "preApprovalKg": "716", "productCharacteristic": "1F", "productSpecies": "12", "productionEnd": "2026-10-07",
+    "productionStart": "2026-10-06", "shipmentCountry": "DK", "smallVessels": "717", "transshipmentCountry": "EC",
+    "unspscCode": "50303904", "vesselCountry": "PT", "passportCountry": "JP", "refusalCountry": "BR", "sourceCountry": "CL",
+    "value": "1234", "vin": "1HGCM82633A004352", "year": "2018",
+} | dict.fromkeys(PARTIES, MAKER)  # fmt: skip
 
 #: A value of each table, in the word for it if it has one: the last, which differs from the values of the layouts.
 TABLED: Json = {
@@ -102,33 +57,17 @@ CODES: Json = {key: table.allowed[-1].code for table in pga_rules().values for k
 #: The records' form of those values that change in them, by hand from the layouts.
 CARRIED: Json = (
     {
-        "activePercent": "0125000",
-        "arrivalDatetime": "112720261305",
-        "bondAmount": "00005000",
-        "cartons": "00017",
-        "catchWeight": "KG 0000071100",
-        "exportDate": "10032026",
-        "harvestDate": "10042026",
-        "ingredientQuantity": "000000071450",
-        "inspectionDate": "10052026",
-        "netWeightPounds": "LB 000000071500",
-        "preApprovalKg": "0000000007160000KG",
-        "productionEnd": "10072026",
-        "productionStart": "10062026",
-        "citationCodes": "1203C",
-        "manufactureDate": "092026",
-        "netWeight": "KG 000000008850",
-        "percentRecycled": "0125000",
-        "testDate": "08142026",
-        "plantQuantity": "000000007725",
-        "quantity": "000000032100",
-        "quantityBaseUom": "1000000001000CTN",
-        "quantityKg": "KG 000000045600",
-        "value": "000000001234",
+        "activePercent": "0125000", "arrivalDatetime": "112720261305", "bondAmount": "00005000", "cartons": "00017",
+        "catchWeight": "KG 0000071100", "exportDate": "10032026", "harvestDate": "10042026",
+        "ingredientQuantity": "000000071450", "inspectionDate": "10052026", "netWeightPounds": "LB 000000071500",
+        "preApprovalKg": "0000000007160000KG", "productionEnd": "10072026", "productionStart": "10062026",
+        "citationCodes": "1203C", "manufactureDate": "092026", "netWeight": "KG 000000008850", "percentRecycled": "0125000",
+        "testDate": "08142026", "plantQuantity": "000000007725", "quantity": "000000032100",
+        "quantityBaseUom": "1000000001000CTN", "quantityKg": "KG 000000045600", "value": "000000001234",
     }
     | dict.fromkeys(PARTIES, MAKER.upper())
     | CODES
-)
+)  # fmt: skip
 
 
 def make_value(key: str) -> str | list[str]:
@@ -285,13 +224,9 @@ def test_unknown_tsca_wording_is_omitted_and_named() -> None:
 
 def test_plant_material_has_species_and_country_of_harvest() -> None:
     data = {
-        "genus": ["Acer", "Quercus"],
-        "species": ["saccharum", "rubra"],
-        "harvestCountry": ["CA", "US"],
-        "plantQuantity": ["1.5", "20"],
-        "plantUom": ["M3", "KG"],
-        "value": "1200",
-    }
+        "genus": ["Acer", "Quercus"], "species": ["saccharum", "rubra"], "harvestCountry": ["CA", "US"],
+        "plantQuantity": ["1.5", "20"], "plantUom": ["M3", "KG"], "value": "1200",
+    }  # fmt: skip
     records, _ = read_text(pga_row("AL2", "APH", program="APL", data=data))
     assert [record.rstrip() for record in records.splitlines()[2:]] == [
         "PG04".ljust(56) + "000000000150M3",

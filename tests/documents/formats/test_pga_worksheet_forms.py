@@ -22,15 +22,10 @@ from tests.documents.samples import sample
 Json = dict[str, Any]
 
 OAK = {
-    "component": ["Table top", "Legs"],
-    "genus": ["Acer", "Quercus"],
-    "species": ["saccharum", "rubra"],
-    "harvestCountry": ["CA", "US"],
-    "plantQuantity": ["1.5", "20"],
-    "plantUom": ["M3", "KG"],
-    "percentRecycled": ["0", "12.5"],
-    "value": "1312",
-}
+    "component": ["Table top", "Legs"], "genus": ["Acer", "Quercus"], "species": ["saccharum", "rubra"],
+    "harvestCountry": ["CA", "US"], "plantQuantity": ["1.5", "20"], "plantUom": ["M3", "KG"],
+    "percentRecycled": ["0", "12.5"], "value": "1312",
+}  # fmt: skip
 
 
 def build_invoice(*rows: Json, lines: int = 1, lots: int = 1, description: str | None = None) -> Invoice:

@@ -52,11 +52,8 @@ def test_undetermined_treatment_is_reported() -> None:
 def test_pallet_precedes_its_cartons_and_has_issued_sscc() -> None:
     packages = sample(3).packages
     assert [(box.number, box.package_ref, box.depth, box.parent_number) for box in packages] == [
-        (1, "PLT-001", 0, None),
-        (2, "CTN-00001", 1, 1),
-        (3, "CTN-00002", 1, 1),
-        (4, "CTN-00003", 1, 1),
-    ]
+        (1, "PLT-001", 0, None), (2, "CTN-00001", 1, 1), (3, "CTN-00002", 1, 1), (4, "CTN-00003", 1, 1),
+    ]  # fmt: skip
     assert (packages[0].mark.shown, packages[1].mark.shown) == ("SSCC 106141412345678908", "LPN C-00001")
 
 

@@ -18,20 +18,10 @@ from tests.documents.samples import sample, unit_data
 
 #: A different value of each fact that entry lines add up, list or leave out.
 MERGED: Final[Mapping[str, Any]] = {
-    "lineRef": "L9",
-    "orderId": "PO-9",
-    "sku": "POT-05",
-    "description": "Sauce pan",
-    "quantity": "7",
-    "unitPrice": "9.00",
-    "lineValue": "9.00",
-    "netWeightKg": "9",
-    "grossWeightKg": "9",
-    "entryQuantities.quantity": "9",
-    "chapter98.exemptValue": "1.00",
-    "chapter98.dutiableValue": "9.00",
-    "treatment.section232.metalWeightKg": "9",
-}
+    "lineRef": "L9", "orderId": "PO-9", "sku": "POT-05", "description": "Sauce pan", "quantity": "7", "unitPrice": "9.00",
+    "lineValue": "9.00", "netWeightKg": "9", "grossWeightKg": "9", "entryQuantities.quantity": "9",
+    "chapter98.exemptValue": "1.00", "chapter98.dutiableValue": "9.00", "treatment.section232.metalWeightKg": "9",
+}  # fmt: skip
 
 #: A different value of each fact that an entry line has only once.
 SEPARATE: Final[Mapping[str, Any]] = {

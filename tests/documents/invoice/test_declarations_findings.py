@@ -20,12 +20,9 @@ def finding(pointer: str) -> Finding:
 def test_invoice_has_findings_of_unit_and_plan() -> None:
     unit = Unit.model_validate(unit_data(3))
     pointers = (
-        "/units/1/lines/2/unitPrice",
-        "/units/0/lines/0/sku",
-        "/units/10/invoice",
-        "/destinationCountry",
+        "/units/1/lines/2/unitPrice", "/units/0/lines/0/sku", "/units/10/invoice", "/destinationCountry",
         "/units/1/invoice",
-    )
+    )  # fmt: skip
     facts = replace(build_facts(unit), unit_no=2, findings=tuple(map(finding, pointers)))
     invoice = build_invoice(unit, facts)
     assert [(row.pointer, row.line_number) for row in invoice.findings] == [

@@ -11,13 +11,10 @@ from tests.documents.samples import sample
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("fibreContent", "fibre content"),
-        ("fdaProductCode", "FDA product code"),
-        ("deliveredTo", "delivered to"),
-        ("importer_duns", "importer DUNS"),
-        ("identity", "identity"),
+        ("fibreContent", "fibre content"), ("fdaProductCode", "FDA product code"), ("deliveredTo", "delivered to"),
+        ("importer_duns", "importer DUNS"), ("identity", "identity"),
     ],
-)
+)  # fmt: skip
 def test_names_are_words(name: str, words: str) -> None:
     assert wording.spell_name(name) == words
 
