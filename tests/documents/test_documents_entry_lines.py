@@ -14,6 +14,7 @@ from lxml.html import fromstring
 from openpyxl import load_workbook
 
 from pipeline.documents.formats.ubl import NAMESPACE, read_treatment
+from pipeline.documents.formats.xlsx import invoice_xlsx
 from pipeline.documents.registry import Document, render_documents
 from pipeline.documents.schemas.invoice import Invoice
 from tests.documents.pdf_text import read_printed_document
@@ -143,12 +144,9 @@ def test_pages_without_merged_lines_do_not_repeat_the_numbers() -> None:
 
 
 def test_sheet_of_entry_lines_runs_no_text_as_a_formula() -> None:
-    def change(data: dict[str, Any]) -> None:
-        data["lines"][0]["description"] = '=HYPERLINK("http://x.example")'
-
-    pages = {document.artifact_type: document.body for document in render_documents(sample(1, change=change))}
-    cell = load_workbook(BytesIO(pages["cci_xlsx"]))["Entry lines"]["C2"]
-    assert (cell.value, cell.data_type) == ('=HYPERLINK("http://x.example")', "s")
+    text = '=HYPERLINK("http://x.example")'
+    book = load_workbook(BytesIO(invoice_xlsx(sample(1, change={"lines/0/description": text}))))
+    assert (book["Entry lines"]["C2"].value, book["Entry lines"]["C2"].data_type) == (text, "s")
 
 
 def test_ubl_keeps_the_invoice_and_adds_up_the_entry_lines(invoice: Invoice, documents: dict[str, Document]) -> None:

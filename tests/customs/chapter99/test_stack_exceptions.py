@@ -9,8 +9,8 @@ from pipeline.customs.chapter99.facts import LineFacts
 from pipeline.customs.chapter99.stack import ProgramChoice, decide_headings, explain_headings
 from pipeline.customs.reference.chapter99 import HeadingRow
 from pipeline.customs.reference.ruleset import ruleset
-from tests.customs.cases import heading, with_changes
-from tests.customs.chapter99.test_checks import STACK, chapter99, with_goods
+from tests.customs.cases import STACK, heading, with_changes
+from tests.customs.chapter99.test_checks import chapter99, with_goods
 from tests.support.tables import table
 
 AUTUMN = date(2026, 11, 24)

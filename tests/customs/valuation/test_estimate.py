@@ -92,7 +92,7 @@ def test_discount_and_assist_are_apportioned_by_value() -> None:
     found = estimate(invoice(discounts=discounts, assists="declared", assistItems=assists))
     assert [row.effect for row in found.adjustments] == ["deducted", "added"]
     assert [(row.adjustment, row.entered_value_usd) for row in found.lines] == [
-        (Decimal("-27.00"), 273), (Decimal("-44.82"), 453), (Decimal("-4.59"), 46),
+        (Decimal("-27.00"), Decimal(273)), (Decimal("-44.82"), Decimal(453)), (Decimal("-4.59"), Decimal(46)),
     ]  # fmt: skip
     assert found.total_entered_value_usd == 772
 

@@ -18,6 +18,7 @@ from pipeline.documents.registry import ARTIFACT_TYPES, artifact_types, render_d
 from pipeline.documents.schemas.invoice import Invoice
 from tests.documents.pdf_text import read_printed_document
 from tests.documents.samples import digest, sample
+from tests.support.tables import table
 
 Json = dict[str, Any]
 COMPLETE_FLAGS = {"first": True, "last": True, "first_page": 1, "total_pages": None}
@@ -232,42 +233,31 @@ def test_only_records_of_test_export_are_marked() -> None:
     assert b"TEST" not in pga_records(sample(1))
 
 
-def test_same_invoice_gives_same_bytes() -> None:
-    one, other = build_invoice(food(), lines=4), build_invoice(food(), lines=4)
-    assert pga_records(one) == pga_records(other)
-    assert pga_worksheet(one) == pga_worksheet(other)
-
-
-def test_worksheet_is_tagged() -> None:
-    root: Any = PdfReader(BytesIO(pga_worksheet(build_invoice(food(), lines=4)))).trailer["/Root"].get_object()
-    assert root["/MarkInfo"]["/Marked"]
-    assert "/StructTreeRoot" in root
-
-
 def test_worksheet_is_not_in_published_invoice() -> None:
     assert "worksheet" not in build_invoice(food()).model_dump_json()
     assert "worksheet" not in json.dumps(Invoice.model_json_schema(mode="serialization"))
 
 
-def find_agency_state(key: str, *rows: Json, entry_type: str = "01") -> str:
-    worksheet = sample(1, change={"entry/type": entry_type, "lines/0/treatment/pga": list(rows)}).worksheet
+DRUG, OTHER = row("FD1", "FDA", program="DRU", disclaimer="F"), row("FD1", "FDA", program="FOO", disclaimer="A")
+
+
+@table(
+    ("key", "given", "entry_type", "state"),
+    [
+        ("disclaimer", DRUG, "21", "present"),
+        ("disclaimer", DRUG, "01", "person"),
+        ("disclaimer", DRUG | {"disclaimer": "B"}, "01", "person"),
+        ("program", OTHER, "01", "present"),
+        ("program", row("FD1", "FDA", disclaimer="A"), "01", "person"),
+        ("program", OTHER | {"program": "ZZZ"}, "01", "person"),
+        ("program", row("EP7", "EPA", program="ODS", disclaimer="A"), "01", "person"),
+    ],
+)
+def test_worksheet_allows_the_same_answers_as_the_checks(key: str, given: Json, entry_type: str, state: str) -> None:
+    worksheet = sample(1, change={"entry/type": entry_type, "lines/0/treatment/pga": [given]}).worksheet
     assert worksheet is not None
-    (state,) = [datum.state for answer in worksheet.lines[0].answers for datum in answer.data if datum.key == key]
-    return state
-
-
-def test_worksheet_allows_same_disclaimers_as_checks() -> None:
-    drug = row("FD1", "FDA", program="DRU", disclaimer="F")
-    assert find_agency_state("disclaimer", drug, entry_type="21") == "present"
-    assert find_agency_state("disclaimer", drug) == "person"
-    assert find_agency_state("disclaimer", drug | {"disclaimer": "B"}) == "person"
-
-
-def test_unknown_program_needs_person_on_worksheet() -> None:
-    assert find_agency_state("program", row("FD1", "FDA", program="FOO", disclaimer="A")) == "present"
-    assert find_agency_state("program", row("FD1", "FDA", disclaimer="A")) == "person"
-    assert find_agency_state("program", row("FD1", "FDA", program="ZZZ", disclaimer="A")) == "person"
-    assert find_agency_state("program", row("EP7", "EPA", program="ODS", disclaimer="A")) == "person"
+    found = [datum.state for answer in worksheet.lines[0].answers for datum in answer.data if datum.key == key]
+    assert found == [state]
 
 
 def test_shortened_description_has_remark() -> None:
