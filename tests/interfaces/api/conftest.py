@@ -140,13 +140,6 @@ def serve_api(runtime: Runtime, publisher: RecordingPublisher, keys: ApiKeyCache
             yield f"http://{LOOPBACK}:{listener.getsockname()[1]}"
 
 
-@pytest.fixture
-def account_conditions() -> Iterator[None]:
-    """Fail each statement of a request that could reach rows of another account."""
-    with watch_statements():
-        yield
-
-
 def open_accounts(runtime: Runtime) -> None:
     """Create two accounts; the first has an operator, and a live and a test partner of each other kind."""
     for account in (factories.ACCOUNT, OTHER):
@@ -168,10 +161,13 @@ def open_accounts(runtime: Runtime) -> None:
 
 @pytest.fixture
 def open_harness(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
-    """Start an API with the test's settings; its requests wait long enough for a slow machine."""
+    """Start an API with the test's settings; its requests wait long enough for a slow machine.
+
+    A statement of a request that could reach rows of another account fails the test.
+    """
     for module in (limits, events, exports):
         monkeypatch.setattr(module, "REQUEST_WAIT_SECONDS", 60.0)
-    with ExitStack() as opened:
+    with watch_statements(), ExitStack() as opened:
 
         def start(database_url: str = sqlite_url, **settings: Any) -> ApiHarness:
             urls = {"database_url": database_url, "artifacts_url": "memory:", "broker_url": "memory://"}

@@ -17,8 +17,6 @@ from pipeline.exports.schemas.export import CustomsPackageView, ExportView
 from tests.interfaces.api.conftest import ApiHarness
 from tests.support import factories
 
-pytestmark = pytest.mark.usefixtures("account_conditions")
-
 
 def execute_plan(harness: ApiHarness, **size: int) -> ExportView:
     """Return an executed export."""

@@ -8,16 +8,17 @@ import httpx
 import pytest
 from sqlmodel import col, select, update
 
+from pipeline.accounts.models import Partner
 from pipeline.exports.event_models import Event
 from pipeline.exports.models import Export
 from pipeline.exports.schemas.export import ExportView
 from pipeline.workflow import read_model
-from tests.interfaces.api.conftest import ApiHarness, Open, execution
+from tests.interfaces.api.conftest import OTHER, ApiHarness, Open, execution
 from tests.support import factories
 from tests.support.query_counter import record_statements
 from tests.support.servers import poll
 
-pytestmark = [pytest.mark.clock, pytest.mark.usefixtures("account_conditions")]
+pytestmark = pytest.mark.clock
 
 PLAN = factories.plan()
 EXECUTE = "/api/exports/execute"
@@ -57,6 +58,20 @@ def test_repeated_idempotency_key_gets_the_first_answer(harness: ApiHarness) -> 
     assert again.headers["idempotent-replayed"] == "true"
     assert again.headers["location"] == first.headers["location"]
     assert len(harness.publisher.exports) == 1
+
+
+def test_each_account_has_idempotency_keys_of_its_own(harness: ApiHarness) -> None:
+    with harness.runtime.db.write() as session:
+        for each in session.scalars(select(Partner)).all():
+            session.add(Partner(account_id=OTHER, id=each.id, kind=each.kind, name=each.name, state="live"))
+    plan, key = factories.plan(account=OTHER), {"Idempotency-Key": "key-1"}
+    first = harness.client("execute").post(EXECUTE, json=execution(PLAN), headers=key)
+    others = harness.client("execute", account=OTHER).post(EXECUTE, json=execution(plan), headers=key)
+    assert (first.status_code, others.status_code) == (202, 202)
+    assert first.json()["exportId"] != others.json()["exportId"]
+    for repeated, (account, sent) in {first: (factories.ACCOUNT, PLAN), others: (OTHER, plan)}.items():
+        again = harness.client("execute", account=account).post(EXECUTE, json=execution(sent), headers=key)
+        assert (again.text, again.headers["idempotent-replayed"]) == (repeated.text, "true")
 
 
 def test_trace_context_is_not_part_of_the_request(harness: ApiHarness) -> None:

@@ -14,8 +14,6 @@ from tests.interfaces.console.test_console import sign_in_browser
 from tests.support import factories
 from tests.support.servers import poll
 
-pytestmark = pytest.mark.usefixtures("account_conditions")
-
 PLAN = factories.plan()
 CHANGED = factories.plan(lines=4)
 

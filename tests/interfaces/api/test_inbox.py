@@ -6,8 +6,6 @@ from tests.interfaces.api.conftest import ApiHarness
 from tests.interfaces.api.test_errors import assert_refused
 from tests.interfaces.console.work.test_inbox import answer, fail_exports
 
-pytestmark = pytest.mark.usefixtures("account_conditions")
-
 
 def test_inbox_lists_acknowledges_and_reopens(harness: ApiHarness) -> None:
     export_id, client = answer(harness, "rejected", message="Not steel."), harness.client("operate")

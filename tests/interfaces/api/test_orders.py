@@ -13,8 +13,6 @@ from tests.support import factories, orders
 from tests.support.factories import Json
 from tests.support.query_counter import record_statements
 
-pytestmark = pytest.mark.usefixtures("account_conditions")
-
 PLAN, EXECUTE = "/api/exports/plan", "/api/exports/execute"
 
 

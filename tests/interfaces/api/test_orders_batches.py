@@ -10,7 +10,7 @@ from tests.interfaces.api.test_orders import EXECUTE, PLAN, execute, plan, reaso
 from tests.support import factories, orders
 from tests.support.factories import Json
 
-pytestmark = [pytest.mark.databases, pytest.mark.usefixtures("account_conditions")]
+pytestmark = pytest.mark.databases
 
 
 @pytest.fixture
