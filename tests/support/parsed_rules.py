@@ -1,10 +1,15 @@
-"""Parses each text of rules once for all tests: a test that changes one file of rules reads sixty others again."""
+"""Parses and packs each text of rules once for all tests.
+
+A test that changes one file of rules reads sixty others again, and every new database stores the zip of all of them.
+"""
 
 import pickle
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final
 
-from pipeline.customs.reference import loader
+from pipeline.customs import rulesets
+from pipeline.customs.reference import archive, loader
 
 _CAPACITY: Final = 500
 
@@ -21,3 +26,12 @@ def share() -> None:
         return pickle.loads(parse_once(text, f".{name.rpartition('.')[2]}"))  # noqa: S301 - pickled above
 
     loader._parse = parse_shared
+
+    @lru_cache(maxsize=4)
+    def pack_once(files: frozenset[tuple[str, bytes]]) -> bytes:
+        return archive.pack_files(dict(files))
+
+    def pack_shared(files: Mapping[str, bytes]) -> bytes:
+        return pack_once(frozenset(files.items()))
+
+    rulesets.pack_files = pack_shared  # type: ignore[attr-defined]
