@@ -240,6 +240,7 @@ def test_surrogate_pair_is_accepted() -> None:
         parse_json(b'{"batchId":"\\ud83d\\ude00"}', ExecuteRequest, max_depth=32)
 
 
+@pytest.mark.system
 @mark_own_stack("F29")
 def test_large_plan_does_not_delay_other_requests(harness: ApiHarness) -> None:
     client, reader = harness.client(), harness.client("read")

@@ -72,6 +72,7 @@ def test_examples_in_the_help_are_valid() -> None:
     assert found == WITH_EXAMPLE
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     ("shell", "program"), [("bash", ("--norc", "-c", BASH)), ("fish", ("-c", FISH)), ("zsh", ("-f", "-c", ZSH))]
 )

@@ -86,6 +86,7 @@ def test_command_over_http_loads_no_service(arguments: tuple[str, ...]) -> None:
     assert len(modules) < 620
 
 
+@pytest.mark.system
 def test_help_of_serve_loads_no_channel_and_no_alembic() -> None:
     modules = list_imported("serve", "--help")
     rare = {"alembic", "asyncssh", "fastapi", "fontTools", "httpx", "psycopg", "pypdf", "redis", "typst", "xlsxwriter"}

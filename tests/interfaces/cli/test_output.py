@@ -99,6 +99,7 @@ def run_in_terminal(*arguments: str, **environment: str) -> str:
     return written.decode()
 
 
+@pytest.mark.system
 def test_no_color_means_no_colour() -> None:
     colour = "\x1b[3"
     assert colour in run_in_terminal("rules", "check")

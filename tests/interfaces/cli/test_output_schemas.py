@@ -183,6 +183,7 @@ def test_document_of_all_schemas_is_valid(commands: Commands) -> None:
     assert commands("schema", "plan", "list").exit_code == 2
 
 
+@pytest.mark.system
 def test_commands_on_the_database(commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     rules = write_rules(tmp_path / "rules", "us-ca-2027-01-01")
@@ -194,6 +195,7 @@ def test_commands_on_the_database(commands: Commands, tmp_path: Path, monkeypatc
             assert "errorCode" not in printed, (words, printed)
 
 
+@pytest.mark.system
 def test_commands_on_the_service(service: Commands, tmp_path: Path) -> None:
     here = Commands(service.environment | {"XDG_CONFIG_HOME": str(tmp_path / "config")})
     plans = {

@@ -151,6 +151,7 @@ def test_markup_in_a_plan_is_printed_as_text(commands: Commands, tmp_path: Path)
     assert "[bold]1" in shown.stdout
 
 
+@pytest.mark.system
 def test_ten_times_the_lines_cost_about_ten_times_as_much(commands: Commands, tmp_path: Path) -> None:
     def check(lines: int) -> None:
         shown = commands(*OFFLINE, str(tmp_path / f"{lines}.json"))

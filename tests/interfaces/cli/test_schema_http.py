@@ -7,6 +7,8 @@ import subprocess
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
+
 from pipeline.interfaces.api.openapi_document import build_document
 from pipeline.interfaces.app import ROUTERS
 from tests.conftest import skip_or_fail
@@ -61,6 +63,7 @@ def send(text: str, folder: Path) -> dict[str, Any]:
     return {each["name"]: each["response"] for each in requests}
 
 
+@pytest.mark.system
 def test_requests_execute_follow_fetch_amend_cancel_and_test_a_partner(service: Commands, tmp_path: Path) -> None:
     head, requests = split_requests(service("schema", "http").stdout)
     values = {
