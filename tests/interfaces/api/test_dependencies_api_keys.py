@@ -1,186 +1,19 @@
 """API keys: what is stored, what they allow, and how they end."""
 
-import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlmodel import select
 
-from pipeline.accounts import api_keys, portal_links, service
+from pipeline.accounts import api_keys, service
 from pipeline.accounts.api_keys import Caller
 from pipeline.accounts.models import ApiKey
 from pipeline.core.errors import InvalidApiKey, InvalidState, NotFound, ValidationFailed
-from pipeline.customs import waivers
-from pipeline.customs.schemas import NewWaiver
 from pipeline.interfaces.api import dependencies
 from pipeline.interfaces.api.dependencies import ApiKeyCache
-from tests.interfaces.api.conftest import OTHER, ApiHarness, execution
-from tests.support import factories, orders
+from tests.interfaces.api.conftest import OTHER, ApiHarness
+from tests.support import factories
 from tests.support.servers import poll
-from tests.support.tariff import import_revision
-
-ROLES = ("execute", "read", "operate", "admin", "partner:br_sandbox")
-
-#: call -> roles that may make it
-#: The queries that calls need.
-QUERIES = {"/api/rules/decide": "?htsCode=7323930045&origin=CA"}
-
-ROLES_BY_CALL = {
-    ("POST", "/api/exports/execute"): {"execute", "admin"},
-    ("POST", "/api/exports/plans"): {"execute", "admin"},
-    ("POST", "/api/exports/plan"): {"execute", "admin"},
-    ("POST", "/api/products/sync"): {"execute", "admin"},
-    ("POST", "/api/orders/sync"): {"execute", "admin"},
-    ("POST", "/api/plan-templates/sync"): {"execute", "admin"},
-    ("GET", "/api/orders/{order}"): {"execute", "read", "operate", "admin"},
-    ("DELETE", "/api/orders/{order}"): {"admin"},
-    ("POST", "/api/exports/preflight"): {"execute", "read", "operate", "admin"},
-    ("POST", "/api/exports/proforma"): {"execute", "read", "operate", "admin"},
-    ("GET", "/api/exports/plans/{plan}/proforma"): {"execute", "read", "operate", "admin"},
-    ("GET", "/api/rules/decide"): {"execute", "read", "operate", "admin"},
-    ("GET", "/api/exports"): {"execute", "read", "operate", "admin"},
-    ("GET", "/api/exports/{id}"): {"execute", "read", "operate", "admin"},
-    ("GET", "/api/exports/{id}/events"): {"execute", "read", "operate", "admin"},
-    ("POST", "/api/exports/{id}/amend"): {"execute", "operate", "admin"},
-    ("POST", "/api/exports/{id}/cancel"): {"operate", "admin"},
-    ("POST", "/api/exports/{id}/retry"): {"operate", "admin"},
-    ("POST", "/api/exports/{id}/acknowledge"): {"operate", "admin"},
-    ("POST", "/api/exports/{id}/reopen"): {"operate", "admin"},
-    ("GET", "/api/inbox"): {"execute", "read", "operate", "admin"},
-    ("GET", "/api/exports/{id}/bundle"): {"execute", "read", "operate", "admin", "partner:br_sandbox"},
-    ("GET", "/api/customs-packages/{customs_package}"): {"execute", "read", "operate", "admin"},
-    ("GET", "/api/artifacts/{artifact}"): {"execute", "read", "operate", "admin", "partner:br_sandbox"},
-    ("POST", "/api/artifacts/{artifact}/links"): {"execute", "read", "operate", "admin", "partner:br_sandbox"},
-    ("GET", "/api/partners"): {"execute", "read", "operate", "admin"},
-    ("GET", "/api/partners/br_sandbox"): {"execute", "read", "operate", "admin"},
-    ("POST", "/api/partners/br_sandbox/resume"): {"admin"},
-    ("POST", "/api/partners/br_sandbox/pause"): {"admin"},
-    ("POST", "/api/partners/br_sandbox/test"): {"admin"},
-    ("POST", "/api/partners/br_sandbox/activate"): {"admin"},
-    ("POST", "/api/partners/br_sandbox/rotate-secret"): {"admin"},
-    ("POST", "/api/partners/br_sandbox/portal-links"): {"admin"},
-    ("GET", "/api/partners/br_sandbox/portal-links"): {"admin"},
-    ("DELETE", "/api/partners/br_sandbox/portal-links"): {"admin"},
-    ("DELETE", "/api/partners/br_sandbox/portal-links/{link}"): {"admin"},
-    ("POST", "/api/partners"): {"admin"},
-    ("PATCH", "/api/partners/br_sandbox"): {"admin"},
-    ("GET", "/api/key"): {"execute", "read", "operate", "admin", "partner:br_sandbox"},
-    ("GET", "/api/print-settings"): {"execute", "read", "operate", "admin"},
-    ("PATCH", "/api/print-settings"): {"admin"},
-    ("POST", "/api/waivers"): {"admin"},
-    ("GET", "/api/waivers"): {"admin"},
-    ("GET", "/api/audit"): {"admin"},
-    ("GET", "/sandbox/handoffs"): {"execute", "read", "operate", "admin"},
-    ("DELETE", "/api/waivers/{waiver}"): {"admin"},
-    ("GET", "/api/deliveries"): {"execute", "read", "operate", "admin"},
-    ("GET", "/api/deliveries/{delivery}"): {"execute", "read", "operate", "admin"},
-    ("GET", "/api/deliveries/{delivery}/payload"): {"operate", "admin"},
-    ("POST", "/api/deliveries/{delivery}/resend"): {"operate", "admin"},
-    ("POST", "/api/deliveries/{delivery}/acknowledge"): {"operate", "admin"},
-    ("POST", "/api/deliveries/{delivery}/reopen"): {"operate", "admin"},
-    ("POST", "/api/partners/br_sandbox/replay"): {"operate", "admin"},
-    ("GET", "/api/notifications/{notification}"): {"execute", "read", "operate", "admin"},
-    ("GET", "/api/tariff/{number}"): {"execute", "read", "operate", "admin"},
-    ("GET", "/api/stats"): {"execute", "read", "operate", "admin"},
-    ("GET", "/api/system/health"): {"execute", "read", "operate", "admin"},
-}
-
-
-def body_for(template: str, plan: factories.Json) -> factories.Json | None:
-    """Return a body that the call accepts."""
-    bodies = {
-        "/api/exports/execute": execution(plan),
-        "/api/exports/{id}/amend": execution(plan),
-        "/api/exports/{id}/acknowledge": {"note": "It is known."},
-        "/api/deliveries/{delivery}/acknowledge": {"note": "It is known."},
-        "/api/exports/plans": plan,
-        "/api/exports/preflight": plan,
-        "/api/exports/plan": orders.plan_request(["ord_none"]),
-        "/api/products/sync": orders.product_sync(),
-        "/api/orders/sync": orders.order_sync(),
-        "/api/plan-templates/sync": orders.template_sync(),
-        "/api/exports/proforma": plan,
-        "/api/partners": {"id": "wh_new", "kind": "warehouse", "name": "A new one"},
-        "/api/partners/br_sandbox": {"name": "Another name"},
-        "/api/partners/br_sandbox/replay": {"since": "2026-01-01T00:00:00Z"},
-        "/api/partners/br_sandbox/rotate-secret": {"overlapHours": 1},
-        "/api/partners/br_sandbox/portal-links": {"days": 1},
-        "/api/print-settings": {"languages": ["en", "fr"]},
-        "/api/waivers": {"rule": "V17", "reason": "It is known."},
-    }
-    return bodies.get(template)
-
-
-@pytest.mark.parametrize("call", ROLES_BY_CALL, ids=" ".join)
-def test_call_accepts_only_its_roles(harness: ApiHarness, call: tuple[str, str]) -> None:
-    method, template = call
-    plan = factories.plan()
-    export_id = harness.execute(plan)
-    ids = {"id": export_id, "plan": harness.client().post("/api/exports/plans", json=plan).json()["planId"]}
-    if "{waiver}" in template:
-        waiver = waivers.grant_waiver(
-            harness.runtime, factories.ACCOUNT, NewWaiver(rule="V17", reason="Known."), waived_by="me"
-        )
-        ids["waiver"] = waiver.id
-    if "{number}" in template:
-        import_revision(harness.runtime)
-        ids["number"] = "6115.94.00.00"
-    if "{order}" in template:
-        synced = harness.client("execute").post("/api/orders/sync", json=orders.order_sync())
-        ids["order"] = synced.raise_for_status().json()["data"][0]["id"]
-    if "{link}" in template:
-        link = portal_links.create_portal_link(
-            harness.runtime, factories.ACCOUNT, factories.BROKER, 1, created_by="a test"
-        )
-        ids["link"] = link.id
-    if set(re.findall(r"{(\w+)}|bundle", template)) - {"id", "plan", "waiver", "link", "number", "order"}:
-        harness.run(export_id)
-        view = harness.client().get(f"/api/exports/{export_id}").json()
-        delivery = harness.client().get("/api/deliveries").json()["items"][0]
-        ids |= {"customs_package": view["customs_package_id"], "delivery": delivery["id"]}
-        ids |= {"artifact": view["artifacts"][0]["id"], "notification": delivery["notificationId"]}
-    address = template.format_map(ids) + QUERIES.get(template, "")
-    body = None if method == "GET" else body_for(template, plan)
-    for role in ROLES:
-        response = harness.client(role).request(method, address, json=body)
-        allowed = response.status_code < 400 or response.json()["errorCode"] == "INVALID_STATE"
-        assert allowed == (role in ROLES_BY_CALL[call]), (role, response.text)
-        if not allowed:
-            assert (response.status_code, response.json()["errorCode"]) == (403, "INSUFFICIENT_ROLE")
-    assert harness.client_with_key(None).request(method, address, json=body).status_code == 401
-
-
-def test_every_call_that_needs_a_key_is_in_the_matrix(harness: ApiHarness) -> None:
-    document = harness.client_with_key(None).get("/openapi.json").json()
-    need_a_key = {
-        (method.upper(), re.sub(r"{\w+}", "{}", path))
-        for path, operations in document["paths"].items()
-        for method, operation in operations.items()
-        if operation["security"] == [{"apiKey": []}]
-    }
-    named = {(method, re.sub(r"{\w+}|br_sandbox", "{}", path)) for method, path in ROLES_BY_CALL}
-    assert need_a_key == named
-
-
-def test_objects_of_another_account_are_not_found(harness: ApiHarness) -> None:
-    export_id = harness.execute(factories.plan())
-    harness.run(export_id)
-    view = harness.client().get(f"/api/exports/{export_id}").json()
-    stranger = harness.client(account=OTHER)
-    addresses = [
-        f"/api/exports/{export_id}",
-        f"/api/exports/{factories.BATCH}",
-        f"/api/exports/{export_id}/events",
-        f"/api/exports/{export_id}/bundle",
-        f"/api/customs-packages/{view['customs_package_id']}",
-        f"/api/artifacts/{view['artifacts'][0]['id']}",
-    ]
-    for address in addresses:
-        response = stranger.get(address)
-        assert (response.status_code, response.json()["errorCode"]) == (404, "NOT_FOUND"), address
-    for call in ("cancel", "retry"):
-        assert stranger.post(f"/api/exports/{export_id}/{call}").status_code == 404
-    assert stranger.get("/api/exports").json()["items"] == []
 
 
 def test_key_of_another_partner_finds_nothing(harness: ApiHarness) -> None:
