@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader
+from itertools import accumulate
 from pathlib import Path
 from types import CodeType
 from typing import Final
@@ -61,23 +62,24 @@ class Mutant:
 
 def list_mutants(path: str, source: str) -> Iterator[Mutant]:
     """Yield each fault that the functions of a file can get."""
+    read = _open_reader(source)
 
     def mutate(node: ast.expr | ast.stmt, after: str) -> Mutant:
-        return Mutant(path, node.lineno, node.col_offset, _read(source, node), after)
+        return Mutant(path, node.lineno, node.col_offset, read(node), after)
 
     functions = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef))
     bodies = {id(node): node for function in functions for statement in function.body for node in _walk(statement)}
     for node in bodies.values():
         match node:
             case ast.Compare(left=left, ops=[op], comparators=[right]):
-                yield mutate(node, f"(({_read(source, left)}) {_SWAPPED[type(op)]} ({_read(source, right)}))")
+                yield mutate(node, f"(({read(left)}) {_SWAPPED[type(op)]} ({read(right)}))")
             case ast.BoolOp(op=op, values=[*values]):
                 word = " or " if isinstance(op, ast.And) else " and "
-                yield mutate(node, "(" + word.join(f"({_read(source, each)})" for each in values) + ")")
+                yield mutate(node, "(" + word.join(f"({read(each)})" for each in values) + ")")
             case ast.UnaryOp(op=ast.Not(), operand=operand):
-                yield mutate(node, f"({_read(source, operand)})")
+                yield mutate(node, f"({read(operand)})")
             case ast.If(test=test) | ast.IfExp(test=test):
-                yield mutate(test, f"(not ({_read(source, test)}))")
+                yield mutate(test, f"(not ({read(test)}))")
             case ast.Constant(value=bool(value)):
                 yield mutate(node, str(not value))
             case ast.Constant(value=int(value)):
@@ -87,6 +89,17 @@ def list_mutants(path: str, source: str) -> Iterator[Mutant]:
             case ast.Call(func=ast.Name(id="and_") | ast.Attribute(attr="where"), args=[_, _, *_] as given):
                 for dropped in given:
                     yield mutate(dropped, "*()")
+
+
+def _open_reader(source: str) -> Callable[[ast.expr | ast.stmt], str]:
+    text = source.encode()
+    starts = [0, *accumulate(map(len, text.splitlines(keepends=True)))]
+
+    def read(node: ast.expr | ast.stmt) -> str:  # `ast.get_source_segment` splits the whole file each time
+        last, column = node.end_lineno or node.lineno, node.end_col_offset or 0
+        return text[starts[node.lineno - 1] + node.col_offset : starts[last - 1] + column].decode()
+
+    return read
 
 
 def _walk(node: ast.AST) -> Iterator[ast.AST]:
@@ -99,10 +112,6 @@ def _walk(node: ast.AST) -> Iterator[ast.AST]:
         for each in child if isinstance(child, list) else [child]:
             if isinstance(each, ast.AST) and name not in {"annotation", "returns"}:
                 yield from _walk(each)
-
-
-def _read(source: str, node: ast.AST) -> str:
-    return ast.get_source_segment(source, node) or ""
 
 
 def sample(share: int) -> list[Mutant]:
@@ -133,6 +142,7 @@ def run_tests(task: tuple[Mutant, list[str]]) -> tuple[Mutant, bool]:
         return load(self, fullname)
 
     SourceFileLoader.get_code = get_code  # type: ignore[method-assign, assignment]
+    os.environ.pop("PYTEST_ADDOPTS", None)  # an option of a plugin that is off is an error
     quietly = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quietly, 1)
     os.dup2(quietly, 2)
@@ -156,6 +166,10 @@ def main(share: int) -> int:
         importlib.import_module(name)
     killed = 0
     with multiprocessing.get_context("fork").Pool(2, maxtasksperchild=1) as pool:
+        faultless = Mutant(tasks[0][0].path, 1, 0, "", "")
+        if pool.apply(run_tests, ((faultless, tasks[0][1]),))[1]:
+            print("the tests fail without a fault, so they prove nothing: run `make test`")  # noqa: T201 - the result
+            return 1
         for mutant, seen in pool.imap(run_tests, tasks):
             killed += seen
             if not seen:
