@@ -25,7 +25,7 @@ _UPPER: Final = {operators.le, operators.lt}
 
 #: Parts of statements that may reach rows of other accounts.
 _ALLOWED: Final = [
-    # The index has no account. The search then takes the account's own exports of what it found.
+    # The index has no account; a function of the account limits the rows.
     "WHERE acknowledgements.entry_number IN"
 ]
 

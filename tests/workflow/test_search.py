@@ -1,12 +1,12 @@
 """Tests of the search: an export is found by each of its numbers, and only by its own account."""
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import insert, update
 from sqlmodel import col, select
 
 from pipeline.core import tenancy
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, Delivery
-from pipeline.exports.models import ExportPackage, ExportUnit
+from pipeline.exports.models import Export, ExportPackage, ExportUnit
 from pipeline.workflow.engine import run_step
 from pipeline.workflow.search import SearchHit, search_exports
 from tests.support import factories
@@ -72,6 +72,21 @@ def test_released_sscc_is_found(workflow: WorkflowHarness, numbers: dict[str, st
 
 def test_entry_number_is_found_with_its_hyphens(workflow: WorkflowHarness, numbers: dict[str, str]) -> None:
     assert [hit.export_id for hit in search(workflow, "XYZ-1234567-8")] == [numbers["export"]]
+
+
+def test_entry_numbers_of_others_do_not_use_up_the_limit(
+    workflow: WorkflowHarness, numbers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.workflow.search.MOST_HITS", 1)
+    with workflow.runtime.db.write() as session:
+        (answer,), (own,) = (session.scalars(select(each)).all() for each in (Acknowledgement, BrokerSubmission))
+        later = own.model_dump() | {"id": "zzz"}
+        other = session.scalars(select(Export.id).where(col(Export.batch_id) == "other")).one()
+        session.execute(update(BrokerSubmission).values(account_id="acc_other", export_id=other))
+        session.execute(insert(BrokerSubmission).values(later))
+        session.execute(insert(Acknowledgement).values(answer.model_dump() | {"submission_id": "zzz"}))
+    (hit,) = search(workflow, numbers["entry number"])
+    assert (hit.kind, hit.export_id) == ("entry number", numbers["export"])
 
 
 @pytest.mark.parametrize("wanted", ["", "  ", "%", "' OR 1=1 --", "\U0001f4e6", "9" * 128])
