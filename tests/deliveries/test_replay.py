@@ -160,6 +160,7 @@ def test_replay_pages_take_one_update_each(
     make_runtime: OpenRuntime, endpoint: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replay, "EXPORTS_PER_PAGE", 2)
+    monkeypatch.setattr(replay, "MESSAGES_PER_PAGE", 4)  # just what two exports have
     runtime = make_partners(make_runtime(), endpoint(), endpoint())
     ids = [hand_off(runtime, f"batch_{n}") for n in range(5)]
     with record_statements(runtime.db) as asked:

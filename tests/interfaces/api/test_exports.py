@@ -322,6 +322,8 @@ def test_list_cursor_is_stable_while_the_list_grows(harness: ApiHarness) -> None
     walked = [item["exportId"] for page in (first, second, third) for item in page["items"]]
     assert walked == created[::-1]
     assert third["nextCursor"] is None
+    whole = client.get("/api/exports", params={"limit": 6}).json()
+    assert (len(whole["items"]), whole["nextCursor"]) == (6, None), "nothing follows a page that is just full"
 
 
 def test_list_is_filtered(harness: ApiHarness) -> None:
