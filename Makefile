@@ -55,7 +55,7 @@ reached: setup ## Run the tests that a change reaches by imports, the nearest fi
 mutants: setup ## Put small faults into one in SHARE places of six packages, and name those that no test sees
 	$(VENV)/bin/python -m tests.support.mutants $(SHARE)
 
-pages: setup ## Run the tests of console and portal in a browser; takes five minutes
+pages: setup ## Run the tests of console and portal in a browser; takes four minutes
 	$(VENV)/bin/pytest $(ON_TWO) -m pages tests/interfaces
 
 # The tests that read the clock, but those of programs and browsers. Those of plans, also with a server's clock, on the coming
@@ -67,7 +67,7 @@ OF_PLANS := $(addprefix tests/,customs deliveries exports interfaces ops orders 
 OTHERS   := tests $(addprefix --ignore=,$(OF_PLANS) $(addprefix tests/system/,acceptance faults soak))
 LEAP_DAY := tests.support.on_day 2028-02-29T23:59 Etc/GMT+12
 
-calendar: setup ## Run the tests that read the clock as if it were other days, two at a time; takes a quarter of an hour
+calendar: setup ## Run the tests that read the clock as if it were other days, two at a time; takes five minutes
 	@$(MAKE) -j2 --output-sync --no-print-directory \
 	  $$($(VENV)/bin/python -m tests.support.calendar_days | sed 's/[^ ][^ ]*/on-&/g') leap-day leap-day-others
 
@@ -89,7 +89,7 @@ pictures: setup ## Keep a picture of each page of console and portal in var/pict
 readme: setup ## Make the pictures of the README, with the data of the demo
 	$(VENV)/bin/python -m tests.support.readme_pictures
 
-system: setup ## Run the tests of the whole service: its processes on every stack, every fault, random scenarios and benchmarks; takes three quarters of an hour
+system: setup ## Run the tests of the whole service: its processes on every stack, every fault, random scenarios and benchmarks; takes half an hour
 	$(VENV)/bin/pytest $(ON_TWO) --ignore=$(SYSTEM) -m "(system or twins) and not pages"
 	$(VENV)/bin/pytest $(BY_STACK) $(SYSTEM)
 
