@@ -1,7 +1,9 @@
 """The documentation as a site: complete, without a broken link, and without a file of another server."""
 
+import fcntl
 import re
 import subprocess
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Final
@@ -39,11 +41,13 @@ def list_loaded(page: Path) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def site() -> Path:
+def site() -> Iterator[Path]:
     """The site; a broken link or a page without a place in the navigation fails the build."""
-    built = subprocess.run(["make", "site"], cwd=ROOT, check=False, capture_output=True, text=True, timeout=120)
-    assert built.returncode == 0, built.stderr
-    return ROOT / "var" / "site"
+    with (ROOT / "mkdocs.yml").open() as one_at_a_time:  # another process of pytest may have tests of this file, too
+        fcntl.flock(one_at_a_time, fcntl.LOCK_EX)
+        built = subprocess.run(["make", "site"], cwd=ROOT, check=False, capture_output=True, text=True, timeout=120)
+        assert built.returncode == 0, built.stderr
+        yield ROOT / "var" / "site"
 
 
 def test_site_loads_only_its_own_files(site: Path) -> None:
