@@ -22,7 +22,7 @@ from typing import Final
 
 import pytest
 
-from tests.support.reached import ROOT, find_reached, name_module, read_importers, read_sources
+from tests.support.reached import ROOT, find_file, find_reached, name_module, read_importers, read_sources
 
 PACKAGES: Final = ("accounts", "orders", "workflow", "deliveries", "customs/checks", "exports")
 
@@ -41,11 +41,11 @@ _LIBRARIES: Final = "alembic celery fastapi httpx hypothesis jinja2 kombu rich s
 
 @dataclass(frozen=True)
 class Mutant:
-    """A fault: the place, and its text before and after."""
+    """A fault: the place, and its text before and after. `start` counts bytes from the start of the file."""
 
     path: str
     line: int
-    column: int
+    start: int
     before: str
     after: str
 
@@ -54,18 +54,17 @@ class Mutant:
 
     def build_source(self) -> str:
         """Return the file with the fault."""
-        lines = Path(ROOT, self.path).read_bytes().splitlines(keepends=True)
-        start = sum(map(len, lines[: self.line - 1])) + self.column
-        text = b"".join(lines)
-        return (text[:start] + self.after.encode() + text[start + len(self.before.encode()) :]).decode()
+        text = Path(ROOT, self.path).read_bytes()
+        return (text[: self.start] + self.after.encode() + text[self.start + len(self.before.encode()) :]).decode()
 
 
 def list_mutants(path: str, source: str) -> Iterator[Mutant]:
     """Yield each fault that the functions of a file can get."""
-    read = _open_reader(source)
+    text = _Source(source)
+    read = text.read
 
     def mutate(node: ast.expr | ast.stmt, after: str) -> Mutant:
-        return Mutant(path, node.lineno, node.col_offset, read(node), after)
+        return Mutant(path, node.lineno, text.locate(node), read(node), after)
 
     functions = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef))
     bodies = {id(node): node for function in functions for statement in function.body for node in _walk(statement)}
@@ -91,15 +90,19 @@ def list_mutants(path: str, source: str) -> Iterator[Mutant]:
                     yield mutate(dropped, "*()")
 
 
-def _open_reader(source: str) -> Callable[[ast.expr | ast.stmt], str]:
-    text = source.encode()
-    starts = [0, *accumulate(map(len, text.splitlines(keepends=True)))]
+class _Source:
+    """The text of a file; `ast.get_source_segment` splits it for each node."""
 
-    def read(node: ast.expr | ast.stmt) -> str:  # `ast.get_source_segment` splits the whole file each time
-        last, column = node.end_lineno or node.lineno, node.end_col_offset or 0
-        return text[starts[node.lineno - 1] + node.col_offset : starts[last - 1] + column].decode()
+    def __init__(self, text: str) -> None:
+        self._text = text.encode()
+        self._starts = [0, *accumulate(map(len, self._text.splitlines(keepends=True)))]
 
-    return read
+    def locate(self, node: ast.expr | ast.stmt) -> int:
+        return self._starts[node.lineno - 1] + node.col_offset
+
+    def read(self, node: ast.expr | ast.stmt) -> str:
+        end = self._starts[(node.end_lineno or node.lineno) - 1] + (node.end_col_offset or 0)
+        return self._text[self.locate(node) : end].decode()
 
 
 def _walk(node: ast.AST) -> Iterator[ast.AST]:
@@ -161,7 +164,7 @@ def main(share: int) -> int:
     tasks = []
     for mutant in sample(share):
         reached = find_reached([name_module(ROOT / mutant.path)], importers)
-        tasks.append((mutant, [str(Path(ROOT, *each.split(".")).with_suffix(".py")) for each in reached[:_MOST_FILES]]))
+        tasks.append((mutant, [str(find_file(each)) for each in reached[:_MOST_FILES]]))
     for name in _LIBRARIES:
         importlib.import_module(name)
     killed = 0

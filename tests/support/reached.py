@@ -38,6 +38,11 @@ def name_module(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
+def find_file(module: str) -> Path:
+    """Return the file of a module, but not of a package."""
+    return Path(ROOT, *module.split(".")).with_suffix(".py")
+
+
 def find_modules(changed: Iterable[str], sources: Mapping[str, str]) -> set[str]:
     """Return the modules of the changed files; for a file that is not Python, those that name it."""
     found = set()
@@ -102,7 +107,7 @@ def main(options: Sequence[str]) -> None:
     """Run pytest on the reached files, in place of this process."""
     sources = read_sources()
     reached = find_reached(find_modules(list_changed(ROOT), sources), read_importers(sources))
-    files = [path for each in reached if (path := Path(ROOT, *each.split(".")).with_suffix(".py")).exists()]
+    files = [path for each in reached if (path := find_file(each)).exists()]
     near = [path.relative_to(ROOT).as_posix() for path in files[:MOST_FILES]]
     print(f"The change reaches {len(files)} files of tests; these are the nearest {len(near)}.", flush=True)  # noqa: T201 - names the run that follows
     if near:
