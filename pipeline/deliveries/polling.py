@@ -85,20 +85,20 @@ def take_due_polls(runtime: Runtime) -> list[Poll]:
         return _take_due_folders(session, runtime.settings) + _take_due_submissions(session, runtime.settings)
 
 
-def poll_folder(runtime: Runtime, account_id: str, partner_id: str, name: str) -> PollResult:
-    """Record the answers on the partner's server, which the channel `name` reads, and move each file away.
+def poll_folder(runtime: Runtime, account_id: str, partner_id: str, channel: str) -> PollResult:
+    """Record the answers that the channel finds on the partner's server, and move each file away.
 
     Nothing is read while another thread of this process reads the folder, or if unhealthy servers hold all their
     threads. Only answers to submissions of this account and partner are accepted. A file that was recorded but not
     moved, because the process died, is recorded again without effect. A file that is not an answer is refused
     with the reason. It raises only DatabaseBusy: an unreachable server is polled again later.
     """
-    with structlog.contextvars.bound_contextvars(partner_id=partner_id, channel=name):
+    with structlog.contextvars.bound_contextvars(partner_id=partner_id, channel=channel):
         with runtime.db.read() as session:
-            sealed = recipients.find_sealed_target(session, account_id, partner_id, name, test_export=False)
-            breaker = circuit_breaker.load_breaker_states(session, account_id, partner_id).get(name)
-        channel = open_channels(runtime.settings).get(name)
-        if sealed is None or not isinstance(channel, PollableChannel):
+            sealed = recipients.find_sealed_target(session, account_id, partner_id, channel, test_export=False)
+            breaker = circuit_breaker.load_breaker_states(session, account_id, partner_id).get(channel)
+        reader = open_channels(runtime.settings).get(channel)
+        if sealed is None or not isinstance(reader, PollableChannel):
             return PollResult()
         limits = replace(endpoint_limits(runtime.settings), per_destination=1)
         unhealthy = breaker is not None and breaker.failures > 0
@@ -108,7 +108,7 @@ def poll_folder(runtime: Runtime, account_id: str, partner_id: str, name: str) -
         result = PollResult()
         try:
             target = sealed.unseal(runtime.settings)
-            with channel.open_answers(target) as folder:
+            with reader.open_answers(target) as folder:
                 listed = folder.list_files()
                 result = PollResult(ignored=listed.ignored)
                 for each in listed.names:
