@@ -53,11 +53,7 @@ _CLOCK: Final = re.compile(r"\b(datetime\.now|utc_now|time\.time)\(")
 #: The folders whose tests use the real PDF engine; other tests ask for it with the mark `pdf_engine`.
 PDF_ENGINE_FOLDERS: Final = [
     Path(__file__).parent / name
-    for name in (
-        "documents",
-        "ops/verification",
-        *map("system/{}".format, ("acceptance", "benchmarks", "model", "processes", "soak")),
-    )
+    for name in "documents ops/verification system/acceptance system/benchmarks system/model system/processes system/soak".split()
 ]
 
 #: The role that owns a stack's tables.
