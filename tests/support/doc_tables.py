@@ -9,6 +9,7 @@ A marker is a line of a page, `<!--KIND-->` or `<!--KIND:NAMES-->`:
 - `agency-data` lists the data of each agency program; programs of one agency with the same data share a row.
 - `agency-places` lists the places of these data in the records.
 - `agency-values` lists the values that agencies accept.
+- `answers` lists the statuses that a customs broker may answer, by facet.
 - `findings` lists what the checks of a plan find, `metrics:PART` the metrics of a part of docs/metrics.yaml.
 - `queues` and `messages` list what the AsyncAPI document describes, `client-calls` the methods of the Python client.
 - `rows:FILE#PART` and `texts:FILE#PART` list the names and texts of a YAML file, or of a part of it.
@@ -30,6 +31,7 @@ from pipeline.customs.reference.catalog import all_rows, format_markdown_list
 from pipeline.customs.reference.pga import AgencyProgram, pga_rules
 from pipeline.customs.reference.pga_layouts import record_rules
 from pipeline.customs.reference.pga_values import ValueTable
+from pipeline.deliveries.entries.facets import MEANINGS
 from pipeline.interfaces.cli.config import build_setting_views
 from pipeline.interfaces.cli.main import app, load_command
 from pipeline.interfaces.cli.output import ExitCode
@@ -66,6 +68,10 @@ def with_tables(text: str) -> str:
             "client-calls": lambda: [
                 " ".join(f"`{name}`" for name in dir(Exports) if name not in _INNER and name[0] != "_")
             ],
+            "answers": lambda: (
+                f"- {facet}: {', '.join(f'`{status}` ({text})' for status, text in statuses.items())}"
+                for facet, statuses in MEANINGS.items()
+            ),
             "findings": _findings,
             "metrics": lambda: _metrics(names[0]),
             "rows": lambda: (f"- {_to_code(each)}: {text}" for each, text in _read_part(names[0]).items()),

@@ -1,14 +1,42 @@
 """Answers of customs brokers to handoffs. Closed, camelCase."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
 from pipeline.core.field_types import BoundedInstant
 from pipeline.exports.schemas.plan import StrictModel
 
 AnswerText = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 
+
+#: The values of `AnswerStatus`, as type checkers read them.
+StatusName = Literal[
+    "received",
+    "accepted",
+    "rejected",
+    "query",
+    "filed",
+    "replaced",
+    "customs_accepted",
+    "admissible",
+    "released",
+    "held",
+    "hold_removed",
+    "not_released",
+    "detained",
+    "cancelled",
+    "refused",
+    "seized",
+    "bill_matched",
+    "bill_unmatched",
+    "summary_filed",
+    "summary_rejected",
+    "summary_documents_requested",
+    "summary_paid",
+    "summary_corrected",
+    "summary_liquidated",
+]
 
 AnswerId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")]
 
@@ -45,16 +73,65 @@ class HandoffAnswer(StrictModel):
         )
 
 
+class CustomsHold(StrictModel):
+    """A hold of customs or of another agency."""
+
+    holder: Literal["cbp", "agriculture", "manifest", "agency"]
+    agency: Annotated[str, StringConstraints(pattern=r"^[A-Z0-9]{2,8}$")] | None = Field(
+        None, description="With the holder `agency`: its code, such as FDA"
+    )
+    program: Annotated[str, StringConstraints(pattern=r"^[A-Z0-9]{2,8}$")] | None = None
+    kind: Literal["exam", "documents", "review", "redelivery"] | None = None
+
+    @model_validator(mode="after")
+    def _check_agency(self) -> Self:
+        if (self.holder == "agency") != (self.agency is not None):
+            raise ValueError("name `agency` with the holder `agency`, and with no other holder")
+        return self
+
+    @property
+    def name(self) -> str:
+        """The hold in one word. The removal of a hold also removes those whose names go on after its own."""
+        return ":".join(filter(None, (self.holder, self.agency, self.program, self.kind)))
+
+
+class RawAnswer(StrictModel):
+    """What the other system said, before it became one of our statuses."""
+
+    system: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    code: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
+    text: AnswerText | None = None
+
+
 class AcknowledgementBody(StrictModel):
     """A customs broker's answer to a handoff."""
 
     id: AnswerId = Field(description="The broker's id of this answer; a repeated answer counts once")
-    status: Literal["received", "accepted", "rejected", "query", "filed", "released", "held"]
-    at: BoundedInstant | None = Field(None, description="When the broker decided")
+    status: StatusName
+    at: BoundedInstant | None = Field(
+        None, description="When the broker decided. Answers count in this order, whenever they arrive"
+    )
+    effective_at: BoundedInstant | None = Field(None, description="When it takes effect, if that lies ahead")
+    customs_package_numbers: list[Annotated[str, StringConstraints(pattern=r"^CP-[0-9]{1,12}$")]] = Field(
+        default_factory=list,
+        max_length=1000,
+        description="The packages that it is about; without them it is about the whole handoff",
+    )
+    hold: CustomsHold | None = Field(None, description="With `held` and `hold_removed`: which hold; without it, all")
+    corrects: AnswerId | None = Field(None, description="The id of an earlier answer, which then counts for nothing")
     reference: AnswerId | None = None
     entry_number: AnswerId | None = None
     message: AnswerText | None = None
     fields: list[FieldAnswer] = Field(default_factory=list, max_length=200)
+    raw: RawAnswer | None = None
+
+    @model_validator(mode="after")
+    def _check_parts(self) -> Self:
+        if self.hold is not None and self.status not in ("held", "hold_removed"):
+            raise ValueError("`hold` belongs to the statuses `held` and `hold_removed`; remove it")
+        if self.corrects == self.id:
+            raise ValueError("`corrects` names the answer itself; name an earlier answer")
+        return self
 
 
 class HandoffStatus(StrictModel):

@@ -1,0 +1,310 @@
+"""The facets of an entry: a fold of the customs broker's answers in the order of their own times.
+
+An entry is one customs package of one handoff. Customs speaks about several things at once, so each facet is folded
+apart. The result depends on the set of answers, not on the order in which they arrive.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from pipeline.exports.states import SubmissionState
+
+
+class Facet(StrEnum):
+    """What an answer is about."""
+
+    MESSAGE = "message"  # the handoff itself, not the goods
+    BROKER = "broker"
+    RELEASE = "release"
+    HOLDS = "holds"
+    BILL = "bill"
+    SUMMARY = "summary"
+
+
+class AnswerStatus(StrEnum):
+    """The statuses that a customs broker may report. Their order ranks answers of the same time: the last one wins."""
+
+    RECEIVED = "received"
+    ACCEPTED = "accepted"
+    FILED = "filed"
+    REPLACED = "replaced"
+    CUSTOMS_ACCEPTED = "customs_accepted"
+    ADMISSIBLE = "admissible"
+    RELEASED = "released"
+    BILL_MATCHED = "bill_matched"
+    BILL_UNMATCHED = "bill_unmatched"
+    SUMMARY_FILED = "summary_filed"
+    SUMMARY_PAID = "summary_paid"
+    SUMMARY_CORRECTED = "summary_corrected"
+    SUMMARY_LIQUIDATED = "summary_liquidated"
+    SUMMARY_DOCUMENTS_REQUESTED = "summary_documents_requested"
+    SUMMARY_REJECTED = "summary_rejected"
+    HOLD_REMOVED = "hold_removed"
+    QUERY = "query"
+    HELD = "held"
+    NOT_RELEASED = "not_released"
+    DETAINED = "detained"
+    CANCELLED = "cancelled"
+    REJECTED = "rejected"
+    REFUSED = "refused"
+    SEIZED = "seized"
+
+
+class Headline(StrEnum):
+    """The one word about an entry, the worst first: among several entries, the first of these counts."""
+
+    REJECTED = "rejected"  # the customs broker names the mistakes
+    REFUSED = "refused"  # customs refused or seized the goods
+    HELD = "held"  # a hold is open, or customs does not release the goods
+    CANCELLED = "cancelled"  # the entry is cancelled
+    QUERY = "query"  # the customs broker has questions
+    AWAITING = "awaiting"  # the customs broker has not reviewed it
+    ACCEPTED = "accepted"  # the customs broker accepts it
+    FILED = "filed"  # the entry is filed
+    CUSTOMS_ACCEPTED = "customs_accepted"  # customs accepted the entry
+    ADMISSIBLE = "admissible"  # no agency objects
+    RELEASED = "released"  # customs released the goods, and no hold is open
+
+
+#: What each status says, by facet.
+MEANINGS: Final[Mapping[Facet, Mapping[AnswerStatus, str]]] = {
+    Facet.MESSAGE: {AnswerStatus.RECEIVED: "you can read the handoff"},
+    Facet.BROKER: {
+        AnswerStatus.ACCEPTED: "you reviewed it and accept it",
+        AnswerStatus.REJECTED: "you reviewed it; `fields` and `message` name the mistakes",
+        AnswerStatus.QUERY: "you reviewed it and ask",
+    },
+    Facet.RELEASE: {
+        AnswerStatus.FILED: "the entry is filed; after `released`, the entry summary is",
+        AnswerStatus.REPLACED: "another entry number replaces this one",
+        AnswerStatus.CUSTOMS_ACCEPTED: "customs accepted the entry",
+        AnswerStatus.ADMISSIBLE: "no agency objects",
+        AnswerStatus.RELEASED: "customs released the goods",
+        AnswerStatus.NOT_RELEASED: "customs does not release the goods",
+        AnswerStatus.DETAINED: "the goods are detained",
+        AnswerStatus.CANCELLED: "the entry is cancelled",
+        AnswerStatus.REFUSED: "customs refused the goods",
+        AnswerStatus.SEIZED: "customs seized the goods",
+    },
+    Facet.HOLDS: {
+        AnswerStatus.HELD: "the goods are held; `hold` says by whom",
+        AnswerStatus.HOLD_REMOVED: "the `hold` is removed; without `hold`, all are",
+    },
+    Facet.BILL: {
+        AnswerStatus.BILL_MATCHED: "the entry matches a bill",
+        AnswerStatus.BILL_UNMATCHED: "no bill matches the entry",
+    },
+    Facet.SUMMARY: {
+        AnswerStatus.SUMMARY_FILED: "the entry summary is filed",
+        AnswerStatus.SUMMARY_REJECTED: "the entry summary is rejected",
+        AnswerStatus.SUMMARY_DOCUMENTS_REQUESTED: "customs requests documents",
+        AnswerStatus.SUMMARY_PAID: "duty and fees are paid",
+        AnswerStatus.SUMMARY_CORRECTED: "the entry summary is corrected",
+        AnswerStatus.SUMMARY_LIQUIDATED: "the entry is liquidated",
+    },
+}
+
+#: The facet of each status.
+FACETS: Final = {status: facet for facet, statuses in MEANINGS.items() for status in statuses}
+
+#: The statuses that notify the operators: a person must look.
+NEEDS_LOOK: Final = frozenset(
+    {
+        *list(AnswerStatus)[list(AnswerStatus).index(AnswerStatus.QUERY) :],
+        AnswerStatus.BILL_UNMATCHED,
+        AnswerStatus.SUMMARY_DOCUMENTS_REQUESTED,
+        AnswerStatus.SUMMARY_REJECTED,
+    }
+)
+
+#: The good path of the release facet. An earlier status that comes after a later one changes nothing.
+_PROGRESS: Final = (
+    AnswerStatus.FILED,
+    AnswerStatus.REPLACED,
+    AnswerStatus.CUSTOMS_ACCEPTED,
+    AnswerStatus.ADMISSIBLE,
+    AnswerStatus.RELEASED,
+)
+
+#: The headline of each value of the release facet.
+_RELEASE_HEADLINES: Final[Mapping[AnswerStatus, Headline]] = {
+    AnswerStatus.FILED: Headline.FILED,
+    AnswerStatus.REPLACED: Headline.FILED,
+    AnswerStatus.CUSTOMS_ACCEPTED: Headline.CUSTOMS_ACCEPTED,
+    AnswerStatus.ADMISSIBLE: Headline.ADMISSIBLE,
+    AnswerStatus.RELEASED: Headline.RELEASED,
+    AnswerStatus.NOT_RELEASED: Headline.HELD,
+    AnswerStatus.DETAINED: Headline.HELD,
+    AnswerStatus.CANCELLED: Headline.CANCELLED,
+    AnswerStatus.REFUSED: Headline.REFUSED,
+    AnswerStatus.SEIZED: Headline.REFUSED,
+}
+
+#: The status of a submission by the worst headline of its entries. Without an answer its transport decides.
+SUBMISSION_STATES: Final[Mapping[Headline, SubmissionState]] = {
+    Headline.REJECTED: SubmissionState.REJECTED,
+    Headline.REFUSED: SubmissionState.HELD,
+    Headline.HELD: SubmissionState.HELD,
+    Headline.CANCELLED: SubmissionState.HELD,
+    Headline.QUERY: SubmissionState.QUERY,
+    Headline.ACCEPTED: SubmissionState.ACCEPTED,
+    Headline.FILED: SubmissionState.FILED,
+    Headline.CUSTOMS_ACCEPTED: SubmissionState.FILED,
+    Headline.ADMISSIBLE: SubmissionState.FILED,
+    Headline.RELEASED: SubmissionState.RELEASED,
+}
+
+#: The headlines after which a person must act first, so that no further status is expected.
+_IN_TROUBLE: Final = frozenset(list(Headline)[: list(Headline).index(Headline.AWAITING)])
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the fold needs of an answer. Without `packages` it is about each entry of the handoff."""
+
+    id: str
+    status: AnswerStatus
+    at: datetime  # when the customs broker decided; if it does not say, when the answer arrived
+    packages: Sequence[str] = ()
+    hold: str | None = None
+    entry_number: str | None = None
+    corrects: str | None = None
+
+    @property
+    def place(self) -> tuple[datetime, int, str]:
+        """The place of the answer among others: by time; at the same time, the worse is later."""
+        return self.at, _RANKS[self.status], self.id
+
+
+_RANKS: Final = {status: rank for rank, status in enumerate(AnswerStatus)}
+
+
+@dataclass
+class EntryFacets:
+    """The facets of one entry. `holds` are the open ones; an unnamed hold is the empty text."""
+
+    received: bool = False
+    broker: AnswerStatus | None = None
+    release: AnswerStatus | None = None
+    holds: set[str] = field(default_factory=set)
+    bill: AnswerStatus | None = None
+    summary: AnswerStatus | None = None
+    entry_number: str | None = None
+
+    @property
+    def headline(self) -> Headline:
+        """The one word about the entry."""
+        release = None if self.release is None else _RELEASE_HEADLINES[self.release]
+        if self.broker is AnswerStatus.REJECTED:
+            return Headline.REJECTED
+        if release is Headline.REFUSED:
+            return release
+        if self.holds or release is Headline.HELD:
+            return Headline.HELD
+        if release is Headline.CANCELLED:
+            return release
+        if self.broker is AnswerStatus.QUERY:
+            return Headline.QUERY
+        if release is not None:
+            return release
+        return Headline.AWAITING if self.broker is None else Headline.ACCEPTED
+
+    def _add(self, answer: Answer) -> None:
+        status = answer.status
+        self.entry_number = answer.entry_number or self.entry_number
+        match FACETS[status]:
+            case Facet.MESSAGE:
+                self.received = True
+            case Facet.BROKER:
+                self.broker = status
+            case Facet.RELEASE:
+                self._add_release(status)
+            case Facet.HOLDS if status is AnswerStatus.HELD:
+                self.holds.add(answer.hold or "")
+            case Facet.HOLDS:
+                self.holds = {each for each in self.holds if answer.hold and not _is_part(each, answer.hold)}
+            case Facet.BILL:
+                self.bill = status
+            case Facet.SUMMARY:
+                self.summary = status
+
+    def _add_release(self, status: AnswerStatus) -> None:
+        if status in _PROGRESS:
+            self.broker = AnswerStatus.ACCEPTED  # a broker that files has accepted
+        if status is AnswerStatus.RELEASED:
+            self.holds.discard("")
+        if self.release is AnswerStatus.RELEASED and status is AnswerStatus.FILED:
+            self.summary = AnswerStatus.SUMMARY_FILED
+        elif not (
+            status in _PROGRESS
+            and self.release in _PROGRESS
+            and _PROGRESS.index(status) < _PROGRESS.index(self.release)
+        ):
+            self.release = status
+
+
+def _is_part(hold: str, removed: str) -> bool:
+    """Return whether the removal of one hold also removes the other: `agency:FDA` removes `agency:FDA:exam`."""
+    return hold == removed or hold.startswith(f"{removed}:")
+
+
+def fold_entries(packages: Iterable[str], answers: Iterable[Answer]) -> dict[str, EntryFacets]:
+    """Return the facets of each entry by the number of its customs package.
+
+    An answer that another one corrects counts for nothing.
+    """
+    every = sorted(answers, key=lambda answer: answer.place)
+    corrected = {answer.corrects for answer in every}
+    entries = {number: EntryFacets() for number in packages}
+    for answer in every:
+        if answer.id not in corrected:
+            for number in answer.packages or entries:
+                if number in entries:
+                    entries[number]._add(answer)  # noqa: SLF001 - the fold and its state are one
+    return entries
+
+
+@dataclass(frozen=True)
+class EntriesStatus:
+    """What the entries of a handoff say together.
+
+    `state` is the status of the submission, None if only its transport decides. The next status is expected after
+    `expected_after`, that of the entry that is least advanced; None if a person must act first, or all are released.
+    """
+
+    state: SubmissionState | None
+    expected_after: SubmissionState | None
+
+
+def summarize_entries(entries: Iterable[EntryFacets]) -> EntriesStatus:
+    """Return what the entries say together. Their worst headline counts."""
+    every = list(entries)
+    order = {headline: place for place, headline in enumerate(Headline)}
+    headlines = sorted((each.headline for each in every), key=order.__getitem__)
+    awaiting = SubmissionState.RECEIVED if any(each.received for each in every) else None
+
+    def to_state(headline: Headline) -> SubmissionState | None:
+        return awaiting if headline is Headline.AWAITING else SUBMISSION_STATES[headline]
+
+    open_ones = [each for each in headlines if each not in _IN_TROUBLE and each is not Headline.RELEASED]
+    return EntriesStatus(
+        state=to_state(headlines[0]) if headlines else awaiting,
+        expected_after=(to_state(open_ones[0]) or SubmissionState.DELIVERED) if open_ones else None,
+    )
+
+
+def describe_headlines(headlines: Iterable[str]) -> str | None:
+    """Return such as "1 of 3 released, 2 held", the most advanced first. None if all are the same."""
+    every = list(headlines)
+    if len(set(every)) < 2:
+        return None
+    order = [headline.value for headline in Headline]
+    counted = [
+        f"{every.count(each)} {each.replace('_', ' ')}" for each in sorted(set(every), key=order.index, reverse=True)
+    ]
+    first, *others = counted
+    count, words = first.split(" ", 1)
+    return ", ".join([f"{count} of {len(every)} {words}", *others])
