@@ -32,7 +32,7 @@ from pipeline.deliveries.submissions.answer_forms import MAX_DETAILED_LINES, Ans
 from pipeline.deliveries.submissions.links import list_documents
 from pipeline.deliveries.submissions.submissions import read_submission
 from pipeline.exports.models import Export, PlanSnapshot
-from pipeline.exports.schemas.export import BrokerSubmissionView
+from pipeline.exports.schemas.submissions import BrokerSubmissionView
 from pipeline.exports.states import DeliveryState, ExportState, SubmissionState
 
 _IS_DUE: Final = col(BrokerSubmission.deadline_at).is_not(None)

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from pipeline.exports.schemas.export import View
+from pipeline.exports.schemas.view import View
 from pipeline.exports.states import Outcome
 
 

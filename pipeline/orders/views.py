@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from pipeline.exports.schemas.export import View
+from pipeline.exports.schemas.view import View
 
 
 class SyncedItem(View):

@@ -10,8 +10,8 @@ from pipeline.core.field_types import BoundedInstant
 from pipeline.deliveries.schemas.answers import AcknowledgementBody, HandoffAnswer
 from pipeline.deliveries.schemas.cloudevent import CloudEventEnvelope
 from pipeline.deliveries.schemas.messages import MessageType
-from pipeline.exports.schemas.export import BrokerSubmissionView
 from pipeline.exports.schemas.plan import StrictModel
+from pipeline.exports.schemas.submissions import BrokerSubmissionView
 from pipeline.exports.states import SubmissionState
 
 

@@ -35,8 +35,8 @@ from pipeline.exports.audit_trail import Action, record_act
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Export, PlanSnapshot
 from pipeline.exports.plan_values import has_place
-from pipeline.exports.schemas.export import AcknowledgementView, BrokerSubmissionView
 from pipeline.exports.schemas.plan import as_json
+from pipeline.exports.schemas.submissions import AcknowledgementView, BrokerSubmissionView
 from pipeline.exports.states import MILESTONES, SUBMISSION_TRANSITIONS, SubmissionState, source_states
 
 _EVENTS: Final = {

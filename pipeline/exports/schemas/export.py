@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from pipeline.core.findings import Finding, RuleCount
 from pipeline.exports.schemas.plan import AccountId, BatchId, LongText, Plan, Sha256, StrictModel
-from pipeline.exports.states import ExportState, Outcome, StepState, SubmissionState
+from pipeline.exports.schemas.submissions import BrokerSubmissionView
+from pipeline.exports.schemas.view import View
+from pipeline.exports.states import ExportState, Outcome, StepState
 
 #: The most events and lines in an export's view; `links` lead to the rest.
 MAX_EVENTS_SHOWN = 1_000
@@ -36,19 +38,6 @@ class ExecuteRequest(StrictModel):
         if "plan" in body or "units" not in body:
             return None
         return 'must be a request, not a plan; send the plan in it: {"accountId": ..., "batchId": ..., "plan": {...}}'
-
-
-class View(BaseModel):
-    """A frozen object of a response. It mixes snake_case and camelCase names, which clients rely on."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        populate_by_name=True,
-        serialize_by_alias=True,
-        from_attributes=True,
-        defer_build=True,
-    )
 
 
 class StepView(View):
@@ -170,44 +159,6 @@ class NotificationView(View):
     cancelled: int = 0
     last_delivered_at: datetime | None = None
     last_error: str | None = None
-
-
-class AcknowledgementView(View):
-    """One answer of the customs broker."""
-
-    id: str
-    status: str
-    reference: str | None
-    entry_number: str | None
-    message: str | None
-    fields: list[dict[str, Any]] = Field(description="The mistakes, each with a JSON Pointer into the plan")
-    received_at: datetime
-
-
-class BrokerSubmissionView(View):
-    """The handoff to the customs broker, and its status."""
-
-    id: str
-    submission_type: str = Field(
-        description="Path and channel: `borderbuddy_direct`, or for the merchant's own customs broker `byob_email`,"
-        " `byob_webhook`, `byob_queue` or `byob_sftp`"
-    )
-    status: Literal["pending", "sent", "failed"] = Field(
-        description="Only whether it was sent; `submission_status` has the customs broker's answers too"
-    )
-    recipient_email: str | None
-    subject: str
-    sent_at: datetime | None
-    error_message: str | None
-    partner_id: str
-    path: str
-    channel: str
-    submission_status: SubmissionState
-    deadline_at: datetime | None = Field(
-        description="When the next status must be reached; null if no status is awaited"
-    )
-    overdue_at: datetime | None = Field(description="When the operators were notified that it is overdue")
-    acknowledgements: list[AcknowledgementView]
 
 
 class EventView(View):

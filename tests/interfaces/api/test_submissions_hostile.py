@@ -7,7 +7,8 @@ from sqlmodel import col, select
 
 from pipeline.core.text_safety import check_readable
 from pipeline.deliveries.models import Notification
-from pipeline.exports.schemas.export import BrokerSubmissionView, EventView
+from pipeline.exports.schemas.export import EventView
+from pipeline.exports.schemas.submissions import BrokerSubmissionView
 from pipeline.interfaces.cli import export_view
 from tests.interfaces.api.conftest import ApiHarness
 from tests.support import factories

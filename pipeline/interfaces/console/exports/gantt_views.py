@@ -8,7 +8,8 @@ from typing import Final
 from pipeline.deliveries.history import PastDelivery
 from pipeline.deliveries.schemas.messages import describe_message_type
 from pipeline.exports.queries import UnitGroup
-from pipeline.exports.schemas.export import BrokerSubmissionView, ExportView, StepView, UnitView
+from pipeline.exports.schemas.export import ExportView, StepView, UnitView
+from pipeline.exports.schemas.submissions import BrokerSubmissionView
 from pipeline.exports.states import DeliveryState, StepState, SubmissionState
 from pipeline.interfaces.console.exports.gantt import ChartRow, Gantt, Stretch, draw_gantt, since
 from pipeline.interfaces.event_text import count_noun

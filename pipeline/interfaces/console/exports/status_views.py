@@ -10,8 +10,9 @@ from urllib.parse import quote, urlencode
 from pipeline.accounts.schemas import DeliveryView
 from pipeline.deliveries.remedies import omit_command
 from pipeline.deliveries.schemas.messages import MessageType, describe_message_type
-from pipeline.exports.schemas.export import BrokerSubmissionView, ExportView
+from pipeline.exports.schemas.export import ExportView
 from pipeline.exports.schemas.inbox import Remedy
+from pipeline.exports.schemas.submissions import BrokerSubmissionView
 from pipeline.exports.states import DeliveryState, ExportState, Outcome, SubmissionState
 from pipeline.interfaces.console.work.inbox_views import ChosenItem
 from pipeline.interfaces.event_text import count_noun
