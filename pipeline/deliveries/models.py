@@ -87,7 +87,30 @@ class Acknowledgement(SQLModel, table=True):
     entry_number: str | None = None
     message: str | None = None
     fields: list[dict[str, Any]] = Field(sa_type=JSON_TYPE)
+    packages: list[str] | None = Field(default=None, sa_type=JSON_TYPE)  # numbers of customs packages; None means all
+    hold: str | None = None  # such as `cbp:exam`
+    at: datetime | None = instant_column(nullable=True)  # when the customs broker decided, if it says so
+    effective_at: datetime | None = instant_column(nullable=True)
+    corrects: str | None = None  # the id of an earlier answer, which counts for nothing
+    raw: dict[str, Any] | None = Field(default=None, sa_type=JSON_TYPE)  # what the other system said
     received_at: datetime = timestamp_column()
+
+
+class CustomsEntry(SQLModel, table=True):
+    """One customs package of an answered handoff: the fold of the answers about it; see entries/facets.py."""
+
+    __tablename__ = "entries"
+
+    submission_id: str = Field(primary_key=True, foreign_key="broker_submissions.id")
+    package_number: str = Field(primary_key=True)
+    headline: str
+    broker: str | None = None
+    release: str | None = None
+    holds: list[str] = Field(sa_type=JSON_TYPE)
+    bill: str | None = None
+    summary: str | None = None
+    entry_number: str | None = None
+    updated_at: datetime = timestamp_column()
 
 
 class Notification(SQLModel, table=True):

@@ -38,7 +38,7 @@ from pipeline.deliveries.models import BrokerSubmission
 from pipeline.deliveries.schemas.views import SentAcknowledgement
 from pipeline.deliveries.streams import circuit_breaker
 from pipeline.deliveries.streams.sender import endpoint_limits
-from pipeline.deliveries.submissions import submissions
+from pipeline.deliveries.submissions import broker_answers, submissions
 from pipeline.exports.models import Export
 from pipeline.exports.states import UNANSWERED_STATES, SubmissionState
 
@@ -159,7 +159,9 @@ def _poll_submission(runtime: Runtime, submission_id: str) -> PollResult:
         result = PollResult()
         for each in answers:
             try:
-                receipt = submissions.receive_answer(runtime, row.id, each, f"partner:{row.partner_id}", fetched=True)
+                receipt = broker_answers.receive_answer(
+                    runtime, row.id, each, f"partner:{row.partner_id}", fetched=True
+                )
             except Purged as purged:
                 log.warning("answers_dropped", reason=str(purged))
                 return PollResult()
@@ -294,7 +296,7 @@ def _record_file(runtime: Runtime, target: Target, file: AnswerFile) -> bool:
         # Do not reveal submissions of others: they look unknown.
         raise NotFound(f"there is no broker submission {sent.submission_id}")
     actor = f"partner:{target.partner_id}"
-    return submissions.receive_answer(runtime, sent.submission_id, sent.answer, actor).recorded
+    return broker_answers.receive_answer(runtime, sent.submission_id, sent.answer, actor).recorded
 
 
 def _try_move(move: Callable[[], None], name: str) -> None:

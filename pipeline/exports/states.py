@@ -154,20 +154,13 @@ _ANSWERS = frozenset(
     }
 )
 
-# A broker may skip statuses but not go back. Its answer may even arrive before the service records the delivery.
+# What the answers say together decides the status, whatever it was. They may even arrive before the service records the
+# delivery. The transport changes no status that an answer gave.
 SUBMISSION_TRANSITIONS: Final[Mapping[SubmissionState, frozenset[SubmissionState]]] = {
     SubmissionState.PENDING: _ANSWERS | {SubmissionState.SENT, SubmissionState.DELIVERED, SubmissionState.FAILED},
     SubmissionState.SENT: _ANSWERS | {SubmissionState.DELIVERED, SubmissionState.FAILED},
     SubmissionState.DELIVERED: _ANSWERS,
-    SubmissionState.RECEIVED: _ANSWERS - {SubmissionState.RECEIVED},
-    SubmissionState.QUERY: _ANSWERS - {SubmissionState.RECEIVED, SubmissionState.QUERY},
-    SubmissionState.ACCEPTED: frozenset(
-        {SubmissionState.FILED, SubmissionState.RELEASED, SubmissionState.HELD, SubmissionState.REJECTED}
-    ),
-    SubmissionState.REJECTED: frozenset({SubmissionState.ACCEPTED}),
-    SubmissionState.FILED: frozenset({SubmissionState.RELEASED, SubmissionState.HELD, SubmissionState.REJECTED}),
-    SubmissionState.HELD: frozenset({SubmissionState.RELEASED}),
-    SubmissionState.RELEASED: frozenset(),
+    **{state: _ANSWERS - {state} for state in sorted(_ANSWERS)},
     SubmissionState.FAILED: _ANSWERS | {SubmissionState.PENDING, SubmissionState.DELIVERED},
 }
 

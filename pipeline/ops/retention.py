@@ -16,6 +16,7 @@ from pipeline.core.db import row_count
 from pipeline.core.runtime import Runtime
 from pipeline.customs.models import OriginCertification
 from pipeline.customs.reference.entry import entry_rules
+from pipeline.deliveries.entries.facets import FACETS, Facet
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, Delivery, Notification, SandboxHandoff
 from pipeline.deliveries.outbox import outbox
 from pipeline.documents import repository
@@ -32,7 +33,7 @@ from pipeline.exports.models import (
     PlanSnapshot,
     Step,
 )
-from pipeline.exports.states import ACTIVE_STATES, DeliveryState, InboxState, SubmissionState
+from pipeline.exports.states import ACTIVE_STATES, DeliveryState, InboxState
 from pipeline.ops import legal_holds
 from pipeline.ops.raw_rows import MALFORMED, tolerant, undecoded_text_as_bytes
 from pipeline.orders.models import Order, SyncRecord
@@ -45,7 +46,7 @@ _HASHES_PER_BATCH: Final = 200
 _RESPONSE_DAYS: Final = 30
 
 #: The statuses that say that customs have the entry.
-_ENTERED: Final = (SubmissionState.FILED.value, SubmissionState.RELEASED.value, SubmissionState.HELD.value)
+_ENTERED: Final = [status.value for status, facet in FACETS.items() if facet not in (Facet.MESSAGE, Facet.BROKER)]
 
 _EXPORT: Final = col(Export.id)
 _PLAN: Final = col(PlanSnapshot.id)
@@ -56,7 +57,7 @@ class ExpiredRecord:
     """A plan whose retention period is over, and the export made from it, if there is one.
 
     `entry_on` is the later of two days: the plan's day of entry, and the day when the customs broker last reported it
-    as filed, released or held.
+    of the entry to customs, such as filed, released or held.
     """
 
     export_id: str | None  # None for a registered plan without a kept export
@@ -293,7 +294,12 @@ def _purge_export(runtime: Runtime, export_id: str, record: ExpiredRecord) -> bo
         _clear_columns(session, Delivery, col(Delivery.subject_id) == export_id, error=None)
         submissions = select(col(BrokerSubmission.id)).where(col(BrokerSubmission.export_id) == export_id)
         _clear_columns(
-            session, Acknowledgement, col(Acknowledgement.submission_id).in_(submissions), message=None, fields=[]
+            session,
+            Acknowledgement,
+            col(Acknowledgement.submission_id).in_(submissions),
+            message=None,
+            fields=[],
+            raw=None,
         )
         session.execute(delete(SandboxHandoff).where(col(SandboxHandoff.submission_id).in_(submissions)))
         _clear_columns(

@@ -11,6 +11,8 @@ from sqlmodel import Session, col, select
 
 from pipeline.core.errors import NotFound
 from pipeline.core.findings import Finding
+from pipeline.deliveries.entries.entries import read_package_numbers
+from pipeline.deliveries.entries.facets import describe_headlines
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.outcomes import is_quarantined, read_outcome
 from pipeline.deliveries.schemas.messages import MessageType
@@ -71,6 +73,7 @@ class ExportRows:
     tallies: Sequence[DeliveryTally] = ()
     submissions: Sequence[BrokerSubmission] = ()
     acknowledgements: Sequence[Acknowledgement] = ()
+    package_numbers: Sequence[str] = ()
     treatments: Sequence[LineTreatment] = ()
     treatment_count: int = 0
     superseded_by: str | None = None
@@ -139,6 +142,7 @@ def load_export_rows(
             .where(col(Acknowledgement.submission_id).in_([submission.id for submission in submissions]))
             .order_by(col(Acknowledgement.received_at), col(Acknowledgement.id))
         ).all(),
+        package_numbers=read_package_numbers(session, export_id),
         treatments=session.exec(
             select(LineTreatment)
             .where(col(LineTreatment.export_id) == export_id, *lines)
@@ -183,7 +187,7 @@ def build_view(rows: ExportRows) -> ExportView:
     steps: defaultdict[int, list[Step]] = defaultdict(list)
     for step in rows.steps:
         steps[step.unit_no].append(step)
-    submissions = build_submission_views(rows.submissions, rows.acknowledgements)
+    submissions = build_submission_views(rows.submissions, rows.acknowledgements, rows.package_numbers)
     notifications = _notifications(rows.tallies)
     return ExportView(
         export_id=export.id,
@@ -197,6 +201,7 @@ def build_view(rows: ExportRows) -> ExportView:
             submissions=rows.submissions,
             undelivered={n.partner_id: n.dead for n in notifications if n.dead},
             retried=_retried_handoffs(rows.tallies),
+            headlines={each.id: describe_headlines(entry.headline for entry in each.entries) for each in submissions},
         ),
         plan_hash=export.plan_hash,
         revision=export.revision,

@@ -42,10 +42,12 @@ def describe_export(
     submissions: Sequence[BrokerSubmission],
     undelivered: Mapping[str, int],
     retried: Mapping[str, str],
+    headlines: Mapping[str, str | None],
 ) -> str:
     """Return the sentence; `undelivered` counts the dead letters by recipient.
 
-    `retried` has the error of each handoff that waits for its next attempt, by customs broker.
+    `retried` has the error of each handoff that waits for its next attempt, by customs broker; `headlines` counts the
+    entries of each submission whose entries differ.
     """
     state = ExportState(export.state)
     if state is ExportState.ACCEPTED:
@@ -58,7 +60,10 @@ def describe_export(
         return "Cancelled before the handoff"
     if state is ExportState.SUPERSEDED:
         return "Superseded by a newer revision"
-    answers = [_describe_submission(row, retried.get(row.partner_id)) for row in submissions]
+    answers = [
+        " - ".join(filter(None, (_describe_submission(row, retried.get(row.partner_id)), headlines.get(row.id))))
+        for row in submissions
+    ]
     given_up = [
         f"{count} {_messages(count)} to {partner} could not be delivered" for partner, count in undelivered.items()
     ]

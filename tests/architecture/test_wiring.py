@@ -136,12 +136,7 @@ MACHINES: list[tuple[type[StrEnum], Mapping[Any, frozenset[Any]], StrEnum, set[S
         {states.StepState.DONE, states.StepState.CANCELLED},
     ),
     (states.DeliveryState, states.DELIVERY_TRANSITIONS, states.DeliveryState.WAITING, {states.DeliveryState.CANCELLED}),
-    (
-        states.SubmissionState,
-        states.SUBMISSION_TRANSITIONS,
-        states.SubmissionState.PENDING,
-        {states.SubmissionState.RELEASED},
-    ),
+    (states.SubmissionState, states.SUBMISSION_TRANSITIONS, states.SubmissionState.PENDING, set()),
     (account_states.PartnerState, account_states.PARTNER_MOVES, account_states.PartnerState.DRAFT, set()),
 ]
 

@@ -21,7 +21,7 @@ from pipeline.deliveries.outbox.operator_messages import ChangedFindings
 from pipeline.deliveries.schemas.answers import AcknowledgementBody
 from pipeline.deliveries.schemas.views import ReplayRequest
 from pipeline.deliveries.streams import recovery
-from pipeline.deliveries.submissions import submissions
+from pipeline.deliveries.submissions import broker_answers
 from pipeline.exports.event_models import Act, Event
 from pipeline.exports.models import Export
 from pipeline.exports.plans import hash_plan
@@ -113,7 +113,7 @@ def prepare_answer(workflow: WorkflowHarness) -> Press:
     execute_export(workflow)
     (submission_id,) = list_ids(workflow, col(BrokerSubmission.id))
     body = AcknowledgementBody.model_validate({"id": "typed-1", "status": "accepted"})
-    return lambda: submissions.receive_answer(workflow.runtime, submission_id, body, "portal:lnk_1", by_person=True)
+    return lambda: broker_answers.receive_answer(workflow.runtime, submission_id, body, "portal:lnk_1", by_person=True)
 
 
 def prepare_pause(workflow: WorkflowHarness) -> Press:

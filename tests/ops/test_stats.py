@@ -19,7 +19,7 @@ from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.deliveries.channels.queue import QueueChannel
 from pipeline.deliveries.models import BrokerSubmission
 from pipeline.deliveries.schemas.answers import AcknowledgementBody
-from pipeline.deliveries.submissions import submissions
+from pipeline.deliveries.submissions import broker_answers
 from pipeline.deliveries.submissions.overdue import notify_overdue
 from pipeline.exports import events
 from pipeline.exports.event_models import Event
@@ -60,7 +60,7 @@ def answer(workflow: WorkflowHarness, export_id: str, status: str, *pointers: st
     with workflow.runtime.db.write() as session:
         submission = session.scalars(select(BrokerSubmission).where(col(BrokerSubmission.export_id) == export_id)).one()
         events.lock_export(session, export_id)
-        happened = submissions.record_answer(
+        happened = broker_answers.record_answer(
             session, workflow.runtime.settings, submission.id, submission.export_id, body
         )
         events.append(session, export_id, "broker", happened)

@@ -13,7 +13,7 @@ from pipeline.core.errors import InvalidState, NotFound, PreconditionFailed, Pur
 from pipeline.deliveries import resend
 from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.schemas.answers import AcknowledgementBody
-from pipeline.deliveries.submissions import submissions
+from pipeline.deliveries.submissions import broker_answers
 from pipeline.exports import events
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Export
@@ -36,7 +36,7 @@ def answer(workflow: WorkflowHarness, export_id: str, answer_id: str, status: st
         query = select(col(BrokerSubmission.id)).where(col(BrokerSubmission.export_id) == export_id)
         submission_id = session.scalars(query).one()
     body = AcknowledgementBody.model_validate({"id": answer_id, "status": status})
-    submissions.receive_answer(workflow.runtime, submission_id, body, "partner:br")
+    broker_answers.receive_answer(workflow.runtime, submission_id, body, "partner:br")
 
 
 def query_export(workflow: WorkflowHarness) -> str:

@@ -12,7 +12,7 @@ from pipeline.accounts.schemas import NewPartner
 from pipeline.core.errors import ValidationFailed
 from pipeline.deliveries.models import BrokerSubmission
 from pipeline.deliveries.schemas.answers import AcknowledgementBody
-from pipeline.deliveries.submissions import submissions
+from pipeline.deliveries.submissions import broker_answers
 from pipeline.deliveries.submissions.overdue import notify_overdue
 from pipeline.exports.models import Export
 from pipeline.exports.schemas.filters import ExportFilter
@@ -54,7 +54,7 @@ def answer(workflow: WorkflowHarness, batch: str, *statuses: str) -> None:
     for status in statuses:
         workflow.clock.pass_seconds(3600)
         body = AcknowledgementBody.model_validate({"id": status, "status": status})
-        submissions.receive_answer(workflow.runtime, submission, body, "partner:br")
+        broker_answers.receive_answer(workflow.runtime, submission, body, "partner:br")
 
 
 def list_batches(workflow: WorkflowHarness, wanted: ExportFilter, limit: int = 9) -> list[str]:

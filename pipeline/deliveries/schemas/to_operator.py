@@ -64,7 +64,11 @@ class HandoffAnswered(ExportMessage):
     partner_id: str
     channel: str
     answer_id: str = Field(description="The customs broker's id of this answer")
-    status: Literal["rejected", "query", "held"]
+    answer_status: str | None = Field(None, description="The status as the customs broker said it, such as seized")
+    customs_package_numbers: list[str] = Field(
+        default_factory=list, description="The packages that it is about; without them, the whole handoff"
+    )
+    status: Literal["rejected", "query", "held"] = Field(description="What it asks of a person; see `answerStatus`")
     submission_status: str = Field(
         description="The submission's status after the answer; it differs from `status` if the answer came late"
     )

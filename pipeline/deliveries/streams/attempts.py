@@ -27,7 +27,7 @@ from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.deliveries.streams import circuit_breaker, recovery
 from pipeline.deliveries.streams.retry_policy import Failure, compute_retry_delay
 from pipeline.deliveries.streams.streams import ClaimedDelivery, StreamLease, pending_in_stream
-from pipeline.deliveries.submissions import submissions
+from pipeline.deliveries.submissions import broker_answers, submissions
 from pipeline.exports import events
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.states import DeliveryState, SubmissionState
@@ -325,7 +325,7 @@ def _record_handover(
             .values(handoff_id=answers[-1].handoff_id, polled_at=database_now())
         )
     for answer in answers:
-        happened += submissions.record_answer(
+        happened += broker_answers.record_answer(
             session, settings, submission_id, stream.subject_id, answer.acknowledgement
         )
     return happened

@@ -23,7 +23,7 @@ from pipeline.deliveries.schemas.answers import FieldAnswer
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.deliveries.schemas.to_broker import HandoffReady
 from pipeline.deliveries.schemas.views import AcknowledgementReceipt
-from pipeline.deliveries.submissions import answer_forms, links, submissions
+from pipeline.deliveries.submissions import answer_forms, broker_answers, links
 from pipeline.deliveries.submissions.answer_forms import AnswerableUnit, AnswerForm
 from pipeline.exports.models import Export
 from pipeline.exports.states import ExportState
@@ -145,7 +145,7 @@ def record_reply(runtime: Runtime, given: ReplyLink, handoff: Handoff, form: Ans
     answer_id = _build_answer_id(given, final=form.status != "received")
     body = answer_forms.check_form(form, handoff.field_pointers, REPLY_STATUSES, answer_id)
     with tenancy.account_scope(handoff.account_id):
-        return submissions.receive_answer(runtime, handoff.submission_id, body, f"partner:{handoff.partner_id}")
+        return broker_answers.receive_answer(runtime, handoff.submission_id, body, f"partner:{handoff.partner_id}")
 
 
 def _build_answer_id(given: ReplyLink, *, final: bool) -> str:

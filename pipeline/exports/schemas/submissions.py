@@ -1,4 +1,4 @@
-"""The views of a handoff and the customs broker's answers."""
+"""The views of a handoff, its entries and the customs broker's answers."""
 
 from datetime import datetime
 from typing import Any, Literal
@@ -9,6 +9,19 @@ from pipeline.exports.schemas.view import View
 from pipeline.exports.states import SubmissionState
 
 
+class EntryView(View):
+    """One customs package of a handoff. Each facet is folded apart, in the order of the answers' own times."""
+
+    customs_package_number: str
+    headline: str = Field(description="The one word that counts; open holds outrank a release")
+    broker: str | None = Field(description="The customs broker's review: accepted, rejected or query; null before it")
+    release: str | None = Field(description="How far customs is with the entry; null before it is filed")
+    holds: list[str] = Field(description="The open holds, such as `agency:FDA:exam`; a hold without a name is empty")
+    bill: str | None = Field(description="If the entry matches a bill: bill_matched or bill_unmatched")
+    summary: str | None = Field(description="What happened to the entry summary")
+    entry_number: str | None
+
+
 class AcknowledgementView(View):
     """One answer of the customs broker."""
 
@@ -17,6 +30,16 @@ class AcknowledgementView(View):
     reference: str | None
     entry_number: str | None
     message: str | None
+    packages: list[str] | None = Field(
+        None,
+        alias="customsPackageNumbers",
+        description="The customs packages that it is about; null if it is about the whole handoff",
+    )
+    hold: str | None = Field(None, description="The hold that it places or removes; see `entries`")
+    at: datetime | None = Field(None, description="When the customs broker decided, if it says so")
+    effective_at: datetime | None = None
+    corrects: str | None = Field(None, description="The id of an earlier answer, which counts for nothing")
+    raw: dict[str, Any] | None = Field(None, description="What the other system said")
     fields: list[dict[str, Any]] = Field(description="The mistakes, each with a JSON Pointer into the plan")
     received_at: datetime
 
@@ -45,3 +68,6 @@ class BrokerSubmissionView(View):
     )
     overdue_at: datetime | None = Field(description="When the operators were notified that it is overdue")
     acknowledgements: list[AcknowledgementView]
+    entries: list[EntryView] = Field(
+        default_factory=list, description="What the answers say about each customs package"
+    )

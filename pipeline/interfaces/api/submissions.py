@@ -12,7 +12,7 @@ from pipeline.core.json_input import parse_json
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries.schemas.answers import AcknowledgementBody
 from pipeline.deliveries.schemas.views import AcknowledgementReceipt
-from pipeline.deliveries.submissions import submissions
+from pipeline.deliveries.submissions import broker_answers, submissions
 from pipeline.deliveries.submissions.submissions import Signer, SubmissionOwner
 from pipeline.exports.models import Export
 from pipeline.interfaces.api.dependencies import PARTNER, RuntimeDep, get_caller, roles_allowing
@@ -57,7 +57,7 @@ def _record_answer(
     else:
         actor = authenticate_signature(runtime, submission_id, body, headers).actor
     answer = parse_json(body, AcknowledgementBody, max_depth=runtime.settings.max_json_depth).model
-    return submissions.receive_answer(runtime, submission_id, answer, actor)
+    return broker_answers.receive_answer(runtime, submission_id, answer, actor)
 
 
 def _authorize_answer(runtime: Runtime, submission_id: str, caller: Caller) -> str:

@@ -10,8 +10,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from pipeline.core.text_safety import make_legible
-from pipeline.exports.schemas.export import EventView, ExportSummary, ExportView, StepView
-from pipeline.exports.schemas.submissions import BrokerSubmissionView
+from pipeline.exports.schemas.export import BrokerSubmissionView, EventView, ExportSummary, ExportView, StepView
 from pipeline.exports.states import ExportState, Outcome, StepState
 from pipeline.interfaces.cli.output import FittedTable, build_table
 from pipeline.interfaces.event_text import ATTENTION, BAD, GOOD, NEUTRAL, describe_event, format_size

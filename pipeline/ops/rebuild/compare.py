@@ -14,7 +14,7 @@ from pipeline.core.db import table
 from pipeline.core.errors import InvalidState, PlanHashMismatch, RulesUnreadable
 from pipeline.customs import rulesets
 from pipeline.customs.reference.content import use_rules
-from pipeline.deliveries.models import Acknowledgement, Attempt, BrokerSubmission, Delivery, Notification
+from pipeline.deliveries.models import Acknowledgement, Attempt, BrokerSubmission, CustomsEntry, Delivery, Notification
 from pipeline.documents.repository import PURGED
 from pipeline.exports.event_models import Event
 from pipeline.exports.hash_chain import digest_rows
@@ -230,6 +230,7 @@ def _compare_tables(
         Artifact,
         BrokerSubmission,
         Acknowledgement,
+        CustomsEntry,
         Notification,
         Delivery,
     ]
@@ -266,9 +267,9 @@ def _compare_tables(
 def _belongs_to_export(model: type[SQLModel], export_id: str) -> ColumnElement[bool]:
     if model is Export:
         return col(Export.id) == export_id
-    if model is Acknowledgement:
+    if model in (Acknowledgement, CustomsEntry):
         submissions = select(col(BrokerSubmission.id)).where(col(BrokerSubmission.export_id) == export_id)
-        return col(Acknowledgement.submission_id).in_(submissions)
+        return table(model).c.submission_id.in_(submissions)
     if model is Delivery:
         return col(Delivery.subject_id) == export_id
     return table(model).c.export_id == export_id

@@ -1,10 +1,13 @@
 """The history of one export, folded from its log event by event: the facts that its tables must agree with."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
+from pipeline.deliveries.entries import facets
+from pipeline.deliveries.entries.facets import Answer, AnswerStatus, EntryFacets
+from pipeline.deliveries.schemas.answers import CustomsHold
 from pipeline.exports.event_models import Event
 from pipeline.exports.events import REOPENING, EventType
 from pipeline.exports.states import MILESTONES, ExportState, InboxState, Milestone, SubmissionState
@@ -73,9 +76,29 @@ class ExportHistory:
     enqueued: list[EnqueuedMessages] = field(default_factory=list)
     broker_answers: list[tuple[datetime, EventData]] = field(default_factory=list)
     milestones: dict[Milestone, datetime] = field(default_factory=dict)  # when the handoff reached each first
-    may_be_overdue: bool = False  # a deadline was missed, and no answer has moved the status since
+    may_be_overdue: bool = False  # a deadline was missed, and no answer has moved the deadline since
     dead_letters: list[tuple[int, EventData]] = field(default_factory=list)  # with the event's number
     replays: list[tuple[int, datetime, EventData]] = field(default_factory=list)
+
+    @property
+    def package_numbers(self) -> list[str]:
+        """The numbers of the customs packages, in the order of their units."""
+        planned: Sequence[EventData] = self.accepted["customsPackages"]
+        recorded = [(self.units.get(no, UnitHistory()).recorded or {}) for no in range(1, len(planned) + 1)]
+        numbers = [
+            now.get("packageNumber", then.get("packageNumber")) for now, then in zip(recorded, planned, strict=True)
+        ]
+        return [number for number in numbers if number is not None]
+
+    def fold_entries(self) -> dict[str, EntryFacets]:
+        """Return the entries by the number of the customs package, as the answers to the handoff say them."""
+        said = [(at, data) for at, data in self.broker_answers if data["submissionId"] == self.handed_off_id]
+        return facets.fold_entries(self.package_numbers, (_to_answer(at, data) for at, data in said))
+
+    @property
+    def handed_off_id(self) -> str | None:
+        """The id of the submission; None before the handoff."""
+        return None if self.handed_off is None else self.handed_off["submissionId"]
 
     @property
     def dead_letter_inbox(self) -> InboxState:
@@ -88,6 +111,19 @@ class ExportHistory:
         """Return the history of the unit that the event is about."""
         self.started = True
         return self.units.setdefault(int(data["unitNo"]), UnitHistory())
+
+
+def _to_answer(at: datetime, data: EventData) -> Answer:
+    hold = data.get("hold")
+    return Answer(
+        id=data["id"],
+        status=AnswerStatus(data["status"]),
+        at=datetime.fromisoformat(data.get("at") or data.get("receivedAt") or at.isoformat()),
+        packages=data.get("customsPackageNumbers", ()),
+        hold=None if hold is None else CustomsHold.model_validate(hold).name,
+        entry_number=data.get("entryNumber"),
+        corrects=data.get("corrects"),
+    )
 
 
 def fold_log(export_id: str, log: Iterable[Event]) -> ExportHistory:
@@ -127,7 +163,9 @@ def fold_log(export_id: str, log: Iterable[Event]) -> ExportHistory:
 def _find_milestone(kind: EventType, data: EventData) -> Milestone | None:
     if kind is EventType.HANDOFF_OVERDUE:
         return Milestone.OVERDUE
-    return MILESTONES.get(SubmissionState(data["status"])) if kind in BROKER_ANSWERS and data["moved"] else None
+    if kind not in BROKER_ANSWERS or not data["moved"]:
+        return None
+    return MILESTONES.get(SubmissionState(data.get("submissionStatus", data["status"])))
 
 
 def _apply_event(folded: ExportHistory, kind: EventType, data: EventData, event: Event) -> None:
@@ -157,7 +195,7 @@ def _apply_event(folded: ExportHistory, kind: EventType, data: EventData, event:
             folded.replays.append((event.seq, event.at, data))
         case _ if kind in BROKER_ANSWERS:
             folded.broker_answers.append((event.at, data))
-            folded.may_be_overdue = folded.may_be_overdue and not data["moved"]
+            folded.may_be_overdue = folded.may_be_overdue and not data.get("deadlineReset", data["moved"])
         case _:
             _apply_rare_event(folded, kind, data, event)
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pipeline.deliveries.entries.facets import summarize_entries
 from pipeline.deliveries.models import Attempt, BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.outbox.outbox import messages_digest
 from pipeline.deliveries.outcomes import derive_outcome
@@ -187,9 +188,7 @@ def _possible_states(
 
 
 def _expected_submission(history: ExportHistory, message_rows: MessageRows, data: Mapping[str, Any]) -> ExpectedRow:
-    answers = [
-        each for _, each in history.broker_answers if each["submissionId"] == data["submissionId"] and each["moved"]
-    ]
+    is_answered = any(each["submissionId"] == data["submissionId"] for _, each in history.broker_answers)
     handoffs = {row.id for row in message_rows.notifications if row.event_type == MessageType.HANDOFF_READY}
     stream = [
         row.id
@@ -203,8 +202,8 @@ def _expected_submission(history: ExportHistory, message_rows: MessageRows, data
     )
     states: tuple[SubmissionState, ...]
     # Once the customs broker has answered, the transport no longer changes the status.
-    if answers:
-        states = (SubmissionState(answers[-1]["status"]),)
+    if is_answered:
+        states = (summarize_entries(history.fold_entries().values()).state or SubmissionState.DELIVERED,)
     elif is_delivered:
         states = (SubmissionState.DELIVERED,)
     elif dead_letter_seq:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 from sqlmodel import SQLModel
@@ -10,7 +11,9 @@ from pipeline.core.db import table
 from pipeline.customs import treatment
 from pipeline.customs.checks.informal import informal_columns
 from pipeline.deliveries.email.content import build_handoff_subject
-from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
+from pipeline.deliveries.entries.entries import entry_columns
+from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, CustomsEntry
+from pipeline.deliveries.schemas.answers import CustomsHold
 from pipeline.documents.repository import PURGED
 from pipeline.exports import packages
 from pipeline.exports.models import Artifact, Export, ExportPackage, ExportUnit, LineTreatment, Step
@@ -314,6 +317,20 @@ def _answer_rows(facts: ExportFacts) -> Iterator[ExpectedRow]:
             "entry_number": data.get("entryNumber"),
             "message": None if facts.purged else data.get("message"),
             "fields": [] if facts.purged else data.get("fields", []),
+            "packages": data.get("customsPackageNumbers"),
+            "hold": None if "hold" not in data else CustomsHold.model_validate(data["hold"]).name,
+            "at": _to_instant(data.get("at")),
+            "effective_at": _to_instant(data.get("effectiveAt")),
+            "corrects": data.get("corrects"),
+            "raw": None if facts.purged else data.get("raw"),
         }
         key = {"submission_id": data["submissionId"], "id": data["id"]}
-        yield ExpectedRow(Acknowledgement, key, values, defaults={"received_at": at})
+        received_at = _to_instant(data.get("receivedAt")) or at
+        yield ExpectedRow(Acknowledgement, key, values, defaults={"received_at": received_at})
+    for number, folded in facts.history.fold_entries().items() if facts.history.broker_answers else ():
+        key = {"submission_id": facts.history.handed_off_id, "package_number": number}
+        yield ExpectedRow(CustomsEntry, key, entry_columns(folded), defaults={"updated_at": facts.history.at})
+
+
+def _to_instant(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)

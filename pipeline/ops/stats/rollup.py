@@ -66,6 +66,7 @@ _STATUS_EVENTS: Final = (
     EventType.BROKER_QUERIED,
     EventType.BROKER_RELEASED,
 )
+_STATUS_MEMBERS: Final = ("submissionStatus", "status")
 _REVIEWS: Final = frozenset(
     each.value
     for each in (
@@ -163,7 +164,9 @@ def _move_cursor(session: Session, since: datetime, until: datetime) -> bool:
 
 def _read_events(session: Session, since: datetime, until: datetime) -> Iterator[Fact]:
     earlier = table(Event).alias()
-    reviewed = earlier.c.data["status"].as_string().in_(constants(sorted(_REVIEWS)))
+    # Of the handoff after the answer; older versions wrote only the status of the answer.
+    reached = func.coalesce(*(earlier.c.data[name].as_string() for name in _STATUS_MEMBERS))
+    reviewed = reached.in_(constants(sorted(_REVIEWS)))
 
     before = earlier.c.export_id == _events.export_id, earlier.c.seq < _events.seq
 
@@ -176,8 +179,7 @@ def _read_events(session: Session, since: datetime, until: datetime) -> Iterator
             overdue = earlier.c.type == EventType.HANDOFF_OVERDUE.value
             return select(func.count()).where(*before, overdue).scalar_subquery()
         statuses = [status.value for status, each in MILESTONES.items() if each is milestone]
-        of_milestone = earlier.c.data["status"].as_string().in_(constants(sorted(statuses)))
-        return find(func.count(), of_milestone, earlier.c.data["moved"].as_boolean())
+        return find(func.count(), reached.in_(constants(sorted(statuses))), earlier.c.data["moved"].as_boolean())
 
     has_status = _events.type.in_(constants((*_STATUS_EVENTS, EventType.HANDOFF_OVERDUE)))
     rows = session.execute(
@@ -227,7 +229,7 @@ def _outcome_of(row: Row[Any]) -> str | None:
         return Outcome.SUPERSEDED.value if "supersededBy" in row.data else None
     if row.type == EventType.DELIVERY_DEAD:
         return None if row.data.get("audience") == OPERATOR else Outcome.UNDELIVERABLE.value
-    status = row.data.get("status")
+    status = _reached_status(row.data)
     return status if row.data.get("moved") and status in {each.value for each in Outcome} else None
 
 
@@ -238,7 +240,11 @@ def _status_of(row: Row[Any]) -> str | None:
         return SubmissionState.DELIVERED.value
     if row.type == EventType.HANDOFF_OVERDUE:
         return OVERDUE
-    return row.data.get("status") if row.type in _STATUS_EVENTS and row.data.get("moved") else None
+    return _reached_status(row.data) if row.type in _STATUS_EVENTS and row.data.get("moved") else None
+
+
+def _reached_status(data: Mapping[str, Any]) -> str | None:
+    return next((data[name] for name in _STATUS_MEMBERS if name in data), None)
 
 
 def _read_steps(session: Session, since: datetime, until: datetime) -> Iterator[Fact]:

@@ -15,7 +15,7 @@ from pipeline.deliveries.outbox import operator_messages, outbox
 from pipeline.deliveries.outbox.outbox import DeliveryStream
 from pipeline.deliveries.schemas.answers import AcknowledgementBody
 from pipeline.deliveries.streams import sender
-from pipeline.deliveries.submissions import overdue, submissions
+from pipeline.deliveries.submissions import broker_answers, overdue
 from pipeline.exports.models import Export
 from pipeline.workflow import read_model
 from tests.deliveries.conftest import Clock, OpenRuntime
@@ -37,7 +37,7 @@ def read_submission(runtime: Runtime) -> BrokerSubmission:
 
 def record_answer(runtime: Runtime, status: str) -> None:
     body = AcknowledgementBody.model_validate({"id": f"said:{status}", "status": status})
-    submissions.receive_answer(runtime, read_submission(runtime).id, body, "partner:br")
+    broker_answers.receive_answer(runtime, read_submission(runtime).id, body, "partner:br")
 
 
 def test_failed_overdue_notification_does_not_block_others(

@@ -18,7 +18,7 @@ from pipeline.deliveries.schemas.answers import AcknowledgementBody
 from pipeline.deliveries.streams import sender
 from pipeline.deliveries.streams.due_streams import take_due_streams
 from pipeline.deliveries.streams.streams import release_and_claim
-from pipeline.deliveries.submissions import signature, submissions
+from pipeline.deliveries.submissions import broker_answers, signature, submissions
 from pipeline.workflow import read_model
 from tests.deliveries.channels.test_queue import take_messages
 from tests.deliveries.conftest import Clock, OpenRuntime
@@ -42,7 +42,7 @@ def prepare_runtime(runtime: Runtime) -> exports.PreparedExport:
 def record_answer(runtime: Runtime, answer_id: str, status: str, **facts: Any) -> bool:
     submission_id = stored.one(runtime, select(BrokerSubmission.id))
     body = AcknowledgementBody.model_validate({"id": answer_id, "status": status} | facts)
-    return submissions.receive_answer(runtime, submission_id, body, "partner:br").recorded
+    return broker_answers.receive_answer(runtime, submission_id, body, "partner:br").recorded
 
 
 def list_operator_messages(runtime: Runtime) -> list[dict[str, Any]]:
@@ -140,7 +140,8 @@ def test_answer_id_with_other_content_is_a_conflict(runtime: Runtime, change: di
 def test_late_answer_message_has_the_current_status(runtime: Runtime) -> None:
     prepare_runtime(runtime)
     record_answer(runtime, "a-2", "released")
-    assert record_answer(runtime, "a-1", "query", message="What is it made of?")
+    before = datetime(2026, 1, 2, tzinfo=UTC)
+    assert record_answer(runtime, "a-1", "query", message="What is it made of?", at=before)
     (late,) = list_operator_messages(runtime)
     assert (late["status"], late["submissionStatus"]) == ("query", "released")
 

@@ -15,7 +15,7 @@ from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, Delive
 from pipeline.deliveries.schemas.answers import AcknowledgementBody
 from pipeline.deliveries.schemas.views import ReplayRequest
 from pipeline.deliveries.streams import sender
-from pipeline.deliveries.submissions import submissions
+from pipeline.deliveries.submissions import broker_answers
 from pipeline.exports.models import Account, Artifact, Export, ExportPackage, ExportUnit, LineTreatment, Step
 from pipeline.ops import audit
 from pipeline.ops.rebuild import service
@@ -102,7 +102,7 @@ def restore_all(workflow: WorkflowHarness, before: Mapping[str, Any]) -> Rebuild
 def record_answer(workflow: WorkflowHarness, export_id: str, answer: str, status: str, **extra: Any) -> None:
     submission = workflow.one(select(BrokerSubmission.id).where(col(BrokerSubmission.export_id) == export_id))
     body = AcknowledgementBody.model_validate({"id": answer, "status": status, **extra})
-    submissions.receive_answer(workflow.runtime, submission, body, "partner:br_sandbox")
+    broker_answers.receive_answer(workflow.runtime, submission, body, "partner:br_sandbox")
 
 
 def run_answered_export(workflow: WorkflowHarness) -> str:

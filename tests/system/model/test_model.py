@@ -28,7 +28,7 @@ from pipeline.deliveries import resend
 from pipeline.deliveries.models import BrokerSubmission, Delivery
 from pipeline.deliveries.schemas.answers import AcknowledgementBody
 from pipeline.deliveries.schemas.views import ReplayRequest
-from pipeline.deliveries.submissions import submissions
+from pipeline.deliveries.submissions import broker_answers
 from pipeline.exports.events import EventType
 from pipeline.exports.models import Export
 from pipeline.exports.schemas.export import ExecuteRequest
@@ -270,7 +270,7 @@ class Exports(RuleBasedStateMachine):
         if found:
             body = AcknowledgementBody.model_validate({"id": f"{status}{number}", "status": status})
             submission = data.draw(st.sampled_from(sorted(found)))
-            submissions.receive_answer(self.world.runtime, submission, body, "partner:br_sandbox")
+            broker_answers.receive_answer(self.world.runtime, submission, body, "partner:br_sandbox")
 
     # Promises
 

@@ -15,7 +15,7 @@ from pipeline.core import tenancy
 from pipeline.core.db import database_now
 from pipeline.deliveries.models import BrokerSubmission, Delivery
 from pipeline.deliveries.schemas.answers import AcknowledgementBody
-from pipeline.deliveries.submissions import overdue, submissions
+from pipeline.deliveries.submissions import broker_answers, overdue
 from pipeline.exports.audit_trail import list_acts
 from pipeline.exports.event_models import Event
 from pipeline.exports.models import Export
@@ -166,7 +166,7 @@ def answer_again(harness: ApiHarness, export_id: str, status: str, answer_id: st
         query = select(BrokerSubmission.id).where(col(BrokerSubmission.export_id) == export_id)
         submission_id = session.exec(query).one()
     body = AcknowledgementBody.model_validate({"id": answer_id, "status": status, **facts})
-    submissions.receive_answer(harness.runtime, submission_id, body, "partner:br")
+    broker_answers.receive_answer(harness.runtime, submission_id, body, "partner:br")
 
 
 @pytest.mark.parametrize(("status", "amends"), [("rejected", 1), ("query", 1), ("held", 0)])

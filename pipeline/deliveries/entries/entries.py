@@ -1,0 +1,107 @@
+"""The rows of entries, and the answers that they are folded from."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sqlalchemy import select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlmodel import Session
+
+from pipeline.core.db import database_now, table
+from pipeline.deliveries.entries.facets import Answer, AnswerStatus, EntryFacets
+from pipeline.deliveries.models import Acknowledgement, CustomsEntry
+from pipeline.exports.models import ExportUnit
+from pipeline.exports.schemas.submissions import EntryView
+
+_units, _answers, _entries = table(ExportUnit).c, table(Acknowledgement).c, table(CustomsEntry).c
+
+#: The columns of an entry that the fold decides.
+_FOLDED: Final = ("headline", "broker", "release", "holds", "bill", "summary", "entry_number")
+
+_UPSERT: Final = {
+    dialect: insert.on_conflict_do_update(
+        index_elements=["submission_id", "package_number"],
+        set_={name: insert.excluded[name] for name in (*_FOLDED, "updated_at")},
+    )
+    for dialect, insert in (
+        ("postgresql", postgresql.insert(table(CustomsEntry)).values(updated_at=database_now())),
+        ("sqlite", sqlite.insert(table(CustomsEntry)).values(updated_at=database_now())),
+    )
+}
+
+
+def read_package_numbers(session: Session, export_id: str) -> list[str]:
+    """Return the numbers of the export's customs packages, in the order of its units."""
+    query = select(_units.package_number).where(_units.export_id == export_id).order_by(_units.unit_no)
+    return [number for number in session.scalars(query) if number is not None]
+
+
+def read_answers(session: Session, submission_id: str) -> list[Answer]:
+    """Return what the fold needs of the recorded answers to a handoff."""
+    query = select(
+        _answers.id,
+        _answers.status,
+        _answers.at,
+        _answers.received_at,
+        _answers.packages,
+        _answers.hold,
+        _answers.entry_number,
+        _answers.corrects,
+    ).where(_answers.submission_id == submission_id)
+    return [to_answer(row) for row in session.execute(query)]
+
+
+def to_answer(row: Any) -> Answer:
+    """Return what the fold needs of a recorded answer."""
+    return Answer(
+        id=row.id,
+        status=AnswerStatus(row.status),
+        at=row.at or row.received_at,
+        packages=row.packages or (),
+        hold=row.hold,
+        entry_number=row.entry_number,
+        corrects=row.corrects,
+    )
+
+
+def entry_columns(facets: EntryFacets) -> dict[str, Any]:
+    """Return the values of the columns that the fold decides."""
+    return {
+        "headline": facets.headline.value,
+        "broker": facets.broker,
+        "release": facets.release,
+        "holds": sorted(facets.holds),
+        "bill": facets.bill,
+        "summary": facets.summary,
+        "entry_number": facets.entry_number,
+    }
+
+
+def read_stored(session: Session, export_id: str, submission_id: str) -> dict[str, dict[str, Any]]:
+    """Return what the fold decided before, by the number of each customs package of the export."""
+    of_handoff = (_entries.package_number == _units.package_number) & (_entries.submission_id == submission_id)
+    query = (
+        select(_units.package_number, *(_entries[name] for name in _FOLDED))
+        .join_from(table(ExportUnit), table(CustomsEntry), of_handoff, isouter=True)
+        .where(_units.export_id == export_id, _units.package_number.is_not(None))
+        .order_by(_units.unit_no)
+    )
+    return {row.package_number: {name: getattr(row, name) for name in _FOLDED} for row in session.execute(query)}
+
+
+def write_changed(
+    session: Session, submission_id: str, entries: Mapping[str, EntryFacets], stored: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Write the rows of the entries that differ from the stored ones."""
+    changed = [
+        {"submission_id": submission_id, "package_number": number, **columns}
+        for number, facets in entries.items()
+        if (columns := entry_columns(facets)) != stored[number]
+    ]
+    if changed:
+        session.execute(_UPSERT[session.get_bind().dialect.name], changed)
+
+
+def build_entry_views(entries: Mapping[str, EntryFacets]) -> list[EntryView]:
+    """Return the views of the entries."""
+    return [EntryView(customs_package_number=number, **entry_columns(facets)) for number, facets in entries.items()]

@@ -1,0 +1,259 @@
+"""Records the customs broker's answers, and folds them into the entries and the status of the handoff."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import func, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlmodel import Session, col
+
+from config.settings import Settings
+from pipeline.core.db import statement_now, table
+from pipeline.core.errors import InvalidState, NotInHandoff, Purged, ValidationFailed
+from pipeline.core.runtime import Runtime
+from pipeline.core.text_safety import make_legible
+from pipeline.deliveries.entries import entries
+from pipeline.deliveries.entries.facets import NEEDS_LOOK, AnswerStatus, fold_entries, summarize_entries
+from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
+from pipeline.deliveries.outbox import operator_messages
+from pipeline.deliveries.outcomes import read_outcome
+from pipeline.deliveries.schemas.answers import AcknowledgementBody
+from pipeline.deliveries.schemas.views import AcknowledgementReceipt
+from pipeline.deliveries.submissions import submissions
+from pipeline.exports import events
+from pipeline.exports.audit_trail import Action, record_act
+from pipeline.exports.events import EventType, NewEvent
+from pipeline.exports.models import Export, PlanSnapshot
+from pipeline.exports.plan_values import has_place
+from pipeline.exports.schemas.plan import as_json
+from pipeline.exports.states import SubmissionState
+
+#: The events of the statuses that have one of their own.
+_EVENTS: Final = {
+    AnswerStatus.REJECTED: EventType.BROKER_REJECTED,
+    AnswerStatus.QUERY: EventType.BROKER_QUERIED,
+    AnswerStatus.RELEASED: EventType.BROKER_RELEASED,
+}
+
+#: What the remark about a field says that the plan lacks; a remark has at most 1,000 characters.
+_STRAY: Final = " (The plan has no such place.)"
+
+#: How far ahead an answer's time may lie: clocks differ.
+_CLOCK_DIFFERENCE: Final = timedelta(minutes=5)
+
+_INSERT_ANSWER: Final = {
+    dialect: each.on_conflict_do_nothing().returning(table(Acknowledgement).c.id)
+    for dialect, each in (
+        ("postgresql", postgresql.insert(table(Acknowledgement))),
+        ("sqlite", sqlite.insert(table(Acknowledgement))),
+    )
+}
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The submission before the answer."""
+
+    purged_at: datetime | None
+    state: SubmissionState
+    now: datetime
+    last_at: datetime | None  # when the newest answer arrived
+
+    @property
+    def arrival(self) -> datetime:
+        """Now, but later than each earlier answer: answers without a time of their own count as they arrive."""
+        return self.now if self.last_at is None else max(self.now, self.last_at + timedelta(microseconds=1))
+
+
+def record_answer(
+    session: Session, settings: Settings, submission_id: str, export_id: str, answer: AcknowledgementBody
+) -> list[NewEvent]:
+    """Record the broker's answer and advance the submission. Return no event if it was recorded before.
+
+    Answers count in the order of the broker's own times, so it does not matter when they arrive. One that needs a person
+    notifies the operators. The caller has locked the export's row.
+
+    Unsafe characters are replaced before recording, and a field that the plan lacks says so. A refusal would lose the
+    answer.
+    """
+    found = _find(session, submission_id)
+    prepared = _prepare_answer(session, export_id, answer, found.now)
+    return _record_prepared(session, settings, submission_id, export_id, prepared, found)
+
+
+def _record_prepared(
+    session: Session, settings: Settings, submission_id: str, export_id: str, answer: AcknowledgementBody, found: _Found
+) -> list[NewEvent]:
+    new = _build_row(submission_id, answer) | {"received_at": found.arrival}
+    if session.execute(_INSERT_ANSWER[session.get_bind().dialect.name], new).first() is None:
+        return []
+    stored = entries.read_stored(session, export_id, submission_id)
+    answers = entries.read_answers(session, submission_id)
+    before = summarize_entries(fold_entries(stored, (each for each in answers if each.id != answer.id)).values())
+    folded = fold_entries(stored, answers)
+    entries.write_changed(session, submission_id, folded, stored)
+    after = summarize_entries(folded.values())
+    fact = submissions.settle_status(session, settings, submission_id, found.state, before, after)
+    outcome = read_outcome(session, export_id)
+    said = {name: value for name, value in as_json(answer).items() if value not in (None, [])}
+    fact |= {"receivedAt": found.arrival.isoformat().replace("+00:00", "Z"), **said, "outcome": outcome.value}
+    status = AnswerStatus(answer.status)
+    if status in NEEDS_LOOK:
+        row = session.get_one(BrokerSubmission, submission_id, populate_existing=True)
+        fact |= operator_messages.enqueue_handoff_answered(session, row, answer, outcome).fact
+    return [NewEvent(_EVENTS.get(status, EventType.BROKER_ACKNOWLEDGED), {"submissionId": submission_id} | fact)]
+
+
+def _find(session: Session, submission_id: str) -> _Found:
+    last = select(func.max(table(Acknowledgement).c.received_at))
+    row = session.execute(
+        select(
+            col(Export.purged_at),
+            col(BrokerSubmission.state),
+            statement_now(),
+            last.where(table(Acknowledgement).c.submission_id == submission_id).scalar_subquery(),
+        )
+        .join_from(BrokerSubmission, Export, col(Export.id) == col(BrokerSubmission.export_id))
+        .where(col(BrokerSubmission.id) == submission_id)
+    ).one()
+    purged_at, state, now, last_at = row
+    return _Found(purged_at, SubmissionState(state), now, last_at)
+
+
+def _build_row(submission_id: str, answer: AcknowledgementBody) -> dict[str, Any]:
+    return {
+        "submission_id": submission_id,
+        "id": answer.id,
+        "status": answer.status,
+        "reference": answer.reference,
+        "entry_number": answer.entry_number,
+        "message": answer.message,
+        "fields": [as_json(each) for each in answer.fields],
+        "packages": answer.customs_package_numbers or None,
+        "hold": None if answer.hold is None else answer.hold.name,
+        "at": answer.at,
+        "effective_at": answer.effective_at,
+        "corrects": answer.corrects,
+        "raw": None if answer.raw is None else as_json(answer.raw),
+    }
+
+
+def _make_legible(answer: AcknowledgementBody) -> AcknowledgementBody:
+    fields = [
+        field.model_copy(
+            update={"pointer": make_legible(field.pointer).replace("\n", " "), "message": make_legible(field.message)}
+        )
+        for field in answer.fields
+    ]
+    message = None if answer.message is None else make_legible(answer.message)
+    raw = answer.raw
+    if raw is not None and raw.text is not None:
+        raw = raw.model_copy(update={"text": make_legible(raw.text)})
+    return answer.model_copy(update={"message": message, "fields": fields, "raw": raw})
+
+
+def receive_answer(
+    runtime: Runtime,
+    submission_id: str,
+    body: AcknowledgementBody,
+    actor: str,
+    *,
+    by_person: bool = False,
+    fetched: bool = False,
+) -> AcknowledgementReceipt:
+    """Record an answer from outside, in one transaction. Repeating it with the same id is harmless.
+
+    An answer `by_person` is an act in the audit trail as well. Raises NotFound, Purged, ValidationFailed if its time lies
+    ahead, NotInHandoff if it names a field, package or answer that the handoff lacks, and InvalidState if the id was
+    recorded with other content; then nothing is recorded. A `fetched` answer is recorded all the same: its sender would
+    not read the refusal.
+    """
+    with runtime.db.write() as session:
+        submission = submissions.find_submission(session, submission_id)
+        # Lock the export first, as each writer does. It keeps the log without gaps and serializes repeated answers.
+        events.lock_export(session, submission.export_id)
+        found = _find(session, submission_id)
+        if found.purged_at is not None:
+            raise Purged.for_export(submission.export_id, "the answer was not recorded")
+        refused_for = None if fetched else submission_id
+        answer = _prepare_answer(session, submission.export_id, body, found.now, refused_for=refused_for)
+        happened = _record_prepared(session, runtime.settings, submission_id, submission.export_id, answer, found)
+        status = happened[-1].data["submissionStatus"] if happened else found.state.value
+        if not happened:
+            _check_repeated(session, submission_id, answer)
+        if happened and found.state in submissions.UNDELIVERED:
+            # The broker answers before the result of sending is recorded: the answer proves that it has the handoff.
+            happened.insert(0, submissions.notified_event(submission.partner_id))
+        if happened:
+            events.append(session, submission.export_id, actor, happened)
+        if happened and by_person:
+            detail = {"status": body.status}
+            record_act(session, submission.account_id, actor, Action.HANDOFF_ANSWERED, submission_id, detail)
+    return AcknowledgementReceipt(
+        submission_id=submission_id, id=body.id, submission_status=status, recorded=bool(happened)
+    )
+
+
+def _prepare_answer(
+    session: Session, export_id: str, answer: AcknowledgementBody, now: datetime, *, refused_for: str | None = None
+) -> AcknowledgementBody:
+    """Return the answer as it is recorded: a remark about a field that the plan lacks says so.
+
+    If the service refuses wrong answers, `refused_for` is the submission. Then raises ValidationFailed or NotInHandoff.
+    """
+    answer = _make_legible(answer)
+    is_ahead = answer.at is not None and answer.at > now + _CLOCK_DIFFERENCE
+    if refused_for is not None:
+        _check_answer(session, export_id, refused_for, answer, is_ahead=is_ahead)
+    elif is_ahead:
+        answer = answer.model_copy(update={"at": None})
+    if not answer.fields:
+        return answer
+    of_export = select(col(Export.plan_id)).where(col(Export.id) == export_id).scalar_subquery()
+    document = session.scalars(select(col(PlanSnapshot.document)).where(col(PlanSnapshot.id) == of_export)).one()
+    plan, fields = json.loads(document), list(answer.fields)
+    for row, each in enumerate(answer.fields):
+        if has_place(plan, each.pointer):
+            continue
+        if refused_for is not None:
+            raise NotInHandoff(
+                f"{each.pointer} leads to no place of the plan; name a unit, line or field of the handoff, counted from"
+                " 0, such as /units/0/lines/0/htsCode",
+                field=f"/fields/{row}/pointer",
+            )
+        fields[row] = each.model_copy(update={"message": f"{each.message[: 1000 - len(_STRAY)]}{_STRAY}"})
+    return answer.model_copy(update={"fields": fields})
+
+
+def _check_answer(
+    session: Session, export_id: str, submission_id: str, answer: AcknowledgementBody, *, is_ahead: bool
+) -> None:
+    if is_ahead:
+        raise ValidationFailed(
+            f"{answer.at} lies ahead; send when you decided, and in `effectiveAt` when it takes effect", field="/at"
+        )
+    known = entries.read_package_numbers(session, export_id) if answer.customs_package_numbers else []
+    for row, number in enumerate(answer.customs_package_numbers):
+        if number not in known:
+            raise NotInHandoff(
+                f"the handoff does not have the customs package {number}; it has {', '.join(known[:20])}",
+                field=f"/customsPackageNumbers/{row}",
+            )
+    if answer.corrects and session.get(Acknowledgement, (submission_id, answer.corrects)) is None:
+        raise NotInHandoff(
+            f"there is no answer {answer.corrects} to this handoff; name the id of the answer that was wrong",
+            field="/corrects",
+        )
+
+
+def _check_repeated(session: Session, submission_id: str, answer: AcknowledgementBody) -> None:
+    row = session.get_one(Acknowledgement, (submission_id, answer.id))
+    sent = _build_row(submission_id, answer)
+    changed = [name for name, value in sent.items() if value != getattr(row, name)]
+    if changed:
+        raise InvalidState(
+            f"the answer {answer.id} was recorded with another {', '.join(changed)}; send what is new with an id of its own",
+            field="/id",
+        )
