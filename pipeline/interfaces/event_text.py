@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from pipeline.deliveries.entries.facets import NEEDS_LOOK
 from pipeline.exports.schemas.export import EventView
-from pipeline.exports.states import SubmissionState
 
 GOOD, BAD, NEUTRAL, ATTENTION = "✓", "✗", "·", "!"
 
@@ -14,7 +14,7 @@ _Facts = Mapping[str, Any]
 def describe_event(event: EventView) -> tuple[str, str]:
     """Return the mark of the event and its sentence, without an end."""
     mark, words = _DESCRIPTIONS.get(event.type, (NEUTRAL, event.type.replace("_", " ").lower()))
-    if event.data.get("status") == SubmissionState.HELD.value:
+    if event.type == "BROKER_ACKNOWLEDGED" and event.data.get("status") in NEEDS_LOOK:
         mark = ATTENTION
     text = words if isinstance(words, str) else words(event.data)
     return mark, text if callable(words) else text + _describe_reason(event.data)
@@ -35,7 +35,8 @@ def _describe_notified(audience: str) -> Callable[[_Facts], str]:
 
 def _describe_answer(data: _Facts) -> str:
     reason = f" ({data['message']})" if data.get("message") else ""
-    return f"customs broker answered: {data.get('status')}{reason}"
+    packages = "".join(f" {number}" for number in data.get("customsPackageNumbers", ()))
+    return f"customs broker answered{packages}: {str(data.get('status')).replace('_', ' ')}{reason}"
 
 
 def _describe_amendment(data: _Facts) -> str:

@@ -28,13 +28,14 @@ _POINTER: Final = re.compile(r"(/[^/]*)+")
 class AnswerForm:
     """The filled-in form, unchecked. `fields` are pairs of a field and what is said about it.
 
-    An entry number counts only with `accepted` and later statuses, fields only with `rejected` and `query`.
+    Without a `package` the answer is about the whole handoff. An entry number counts only with `accepted` and later statuses, fields only with `rejected` and `query`.
     """
 
     status: str = ""
     message: str = ""
     entry_number: str = ""
     fields: Sequence[tuple[str, str]] = ()
+    package: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,16 @@ def can_detail(units: Iterable[AnswerableUnit]) -> bool:
 
 
 def check_form(
-    form: AnswerForm, pointers: Mapping[str, str], statuses: Collection[str], answer_id: str
+    form: AnswerForm,
+    pointers: Mapping[str, str],
+    statuses: Collection[str],
+    answer_id: str,
+    packages: Collection[str] = (),
 ) -> AcknowledgementBody:
-    """Return the answer of the form.
+    """Return the answer of the form, about one of the customs `packages` or the whole handoff.
 
     Raises ValidationFailed with one issue for each wrong input, each a sentence for the person who filled in the form:
-    /status, /message, /entryNumber, /place<row> or /wrong<row>.
+    /status, /package, /message, /entryNumber, /place<row> or /wrong<row>.
     """
     # Ignore inputs that do not belong to the chosen answer: they may be hidden leftovers of another choice.
     message = make_legible(form.message).strip()
@@ -75,6 +80,10 @@ def check_form(
     issues = [each for each in checked if isinstance(each, Issue)]
     if form.status not in statuses:
         issues.insert(0, _issue("/status", "Choose one of the answers."))
+    package = form.package.strip().upper()
+    if package and package not in packages:
+        text = "The handoff does not have this customs package; choose one from the list, or leave the field empty."
+        issues.append(_issue("/package", text))
     if len(message) > MAX_MESSAGE:
         issues.append(_issue("/message", f"The message has more than {MAX_MESSAGE:,} characters; shorten it."))
     if entry_number and not _ENTRY_NUMBER.fullmatch(entry_number):
@@ -91,6 +100,7 @@ def check_form(
         message=message or None,
         entry_number=entry_number or None,
         fields=fields,
+        customs_package_numbers=[package] if package else [],
     )
 
 

@@ -10,7 +10,9 @@ from rich.markup import escape
 from rich.text import Text
 
 from pipeline.core.text_safety import make_legible
-from pipeline.exports.schemas.export import BrokerSubmissionView, EventView, ExportSummary, ExportView, StepView
+from pipeline.deliveries.entries.facets import describe_headlines
+from pipeline.exports.schemas.export import EventView, ExportSummary, ExportView, StepView
+from pipeline.exports.schemas.submissions import BrokerSubmissionView
 from pipeline.exports.states import ExportState, Outcome, StepState
 from pipeline.interfaces.cli.output import FittedTable, build_table
 from pipeline.interfaces.event_text import ATTENTION, BAD, GOOD, NEUTRAL, describe_event, format_size
@@ -166,9 +168,14 @@ def format_submission(submission: BrokerSubmissionView) -> Text:
         lines.append(f"  the next answer is due by {submission.deadline_at:%Y-%m-%d %H:%M:%S} UTC")
     if submission.error_message:
         lines.append(f"  {escape(submission.error_message)}")
+    if describe_headlines(each.headline for each in submission.entries):
+        for each in submission.entries:
+            words = (each.headline.replace("_", " "), *filter(None, (each.entry_number, ", ".join(each.holds))))
+            lines.append(f"  {each.customs_package_number}  {'  '.join(words)}")
     for answer in submission.acknowledgements:
         entry = f"entry {answer.entry_number}" if answer.entry_number else None
-        details = "  ".join(each for each in (entry, answer.message or answer.reference) if each)
+        packages = ", ".join(answer.packages or ())
+        details = "  ".join(each for each in (packages, answer.hold, entry, answer.message or answer.reference) if each)
         lines.append(f"  {answer.status}  {escape(make_legible(details))}")
         fields = (f"{field.get('pointer', '')} {field.get('message', '')}" for field in answer.fields)
         lines += [f"    {escape(make_legible(each))}" for each in fields]

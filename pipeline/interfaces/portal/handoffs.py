@@ -14,7 +14,7 @@ from pipeline.core.clock import utc_now
 from pipeline.core.errors import NotFound, Refused, ValidationFailed
 from pipeline.deliveries import portal
 from pipeline.deliveries.portal import PartnerHandoff
-from pipeline.deliveries.submissions import answer_forms, submissions
+from pipeline.deliveries.submissions import answer_forms, broker_answers
 from pipeline.deliveries.submissions.answer_forms import AnswerForm
 from pipeline.exports.audit_trail import Action
 from pipeline.exports.schemas.plan import MAX_UNITS
@@ -116,8 +116,9 @@ def answer_handoff(id: str, visit: Holder, fields: PortalFields, after: UnitsBef
         if not _FORM_ID.fullmatch(form_id):
             raise ValidationFailed("the form is incomplete; load the page again", field="/form_id")
         answer_id = f"{visitor.actor}:{form_id}:{hashlib.sha256(repr(form).encode()).hexdigest()[:16]}"
-        answer = answer_forms.check_form(form, handoff.list_fields(), ANSWERS, answer_id)
-        submissions.receive_answer(runtime, id, answer, visitor.actor, by_person=True)
+        packages = [entry.customs_package_number for entry in handoff.submission.entries]
+        answer = answer_forms.check_form(form, handoff.list_fields(), ANSWERS, answer_id, packages)
+        broker_answers.receive_answer(runtime, id, answer, visitor.actor, by_person=True)
     except NotFound:
         raise
     except Refused as refused:
@@ -127,7 +128,9 @@ def answer_handoff(id: str, visit: Holder, fields: PortalFields, after: UnitsBef
 
 def _parse_form(fields: Form) -> AnswerForm:
     rows = [(fields.get(f"place{row}"), fields.get(f"wrong{row}")) for row in range(FIELD_ROWS)]
-    return AnswerForm(fields.get("status"), fields.get("message"), fields.get("entryNumber"), rows)
+    return AnswerForm(
+        fields.get("status"), fields.get("message"), fields.get("entryNumber"), rows, fields.get("package")
+    )
 
 
 def _handoff_page(

@@ -85,6 +85,21 @@ def test_broker_answers_from_received_to_released(harness: ApiHarness) -> None:
     ]
 
 
+def test_broker_answers_about_one_customs_package(harness: ApiHarness) -> None:
+    export_id = hand_off(harness)
+    browser = open_portal(harness, BROKER)
+    handoff = find_handoff(browser)
+    wrong = answer(browser, handoff, status="filed", package="CP-000009")
+    assert "The handoff does not have this customs package" in wrong.text
+    assert answer(browser, handoff, status="filed", package=" cp-000002 ", entryNumber="ABC-1").status_code == 303
+    page = browser.get(f"/portal/handoffs/{handoff}").text
+    assert re.findall(r'<li>(CP-\d+) <span class="pill \w+">(\w+)</span>', page) == [
+        ("CP-000001", "awaiting"), ("CP-000002", "filed"),
+    ]  # fmt: skip
+    (given,) = read_submission(harness, export_id)["acknowledgements"]
+    assert given["customsPackageNumbers"] == ["CP-000002"]
+
+
 def test_broker_sees_which_answers_are_due_and_what_a_handoff_contains(harness: ApiHarness) -> None:
     hand_off(harness)
     browser = open_portal(harness, BROKER)
