@@ -173,6 +173,14 @@ class ExportUnit(SQLModel, table=True):
             where=text("purchase_order IS NOT NULL"),
         ),
         partial_index("ix_units_informal", "account_id", "informal_key", where=text("informal_key IS NOT NULL")),
+        partial_index(
+            "uq_units_control_number_key",
+            "account_id",
+            "control_number_key",
+            where=text("control_number_key IS NOT NULL AND NOT released"),
+            unique=True,
+        ),
+        partial_index("ix_units_invoice_key", "account_id", "invoice_key", where=text("invoice_key IS NOT NULL")),
     )
 
     export_id: str = Field(primary_key=True, foreign_key="exports.id")
@@ -185,7 +193,9 @@ class ExportUnit(SQLModel, table=True):
     purchase_order: str | None = None
     informal_key: str | None = None  # of an informal entry: its day, and the digest of its consignee or `several`
     informal_usd: str | None = None  # its US dollars; of several consignees as a JSON object, by digest
-    released: bool = False  # a newer revision of its export uses the package number now
+    control_number_key: str | None = None  # of its carrier and control number; None too if a later export took it
+    invoice_key: str | None = None  # of its invoice number and seller, in the mode of its export
+    released: bool = False  # a newer revision of its export uses its numbers now
     treatment_digest: str
     document: str = text_column()
     tariff: str | None = Field(default=None, sa_type=Text)  # kept at acceptance, as JSON: documents estimate duty by it

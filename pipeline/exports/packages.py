@@ -14,8 +14,8 @@ from pipeline.core.findings import Finding
 from pipeline.core.money import format_plain, sum_exact
 from pipeline.exports import sscc
 from pipeline.exports.events import EventType, NewEvent
-from pipeline.exports.models import Export, ExportUnit
 from pipeline.exports.models import ExportPackage as PackageRow
+from pipeline.exports.models import ExportUnit
 from pipeline.exports.numbers import take_numbers
 from pipeline.exports.schemas.plan import Package, Plan, Unit
 from pipeline.exports.sscc import is_sscc, issue_sscc, sscc_check_digit
@@ -46,32 +46,6 @@ def check_plan(plan: Plan) -> list[Finding]:
                 if first != here:
                     findings.append(_duplicate_finding(kind, number, package, f"{here}/{kind.lower()}"))
     return findings
-
-
-def check_used_ssccs(session: Session, account_id: str, plan: Plan, replaced: Export | None = None) -> list[Finding]:
-    """Return findings for the plan's SSCCs that another export of the account carries.
-
-    A cancelled export has released its SSCCs. The plan takes over those of the `replaced` export.
-    """
-    pointers = {
-        package.sscc: f"/units/{index}/packages/{position}/sscc"
-        for index, unit in enumerate(plan.units)
-        for position, package in enumerate(unit.packages)
-        if package.sscc is not None
-    }
-    found = [
-        Finding.blocking(
-            "P11",
-            pointers[sscc],
-            f"SSCC {sscc} is on a package of export {export_id}.",
-            "Give the package another SSCC, or cancel the other export.",
-            _GS1,
-        )
-        for sscc, export_id in sscc.find_carriers(session, account_id, pointers, plan.batch_id)
-    ]
-    if replaced is not None:
-        found += sscc.check_reused(session, replaced, plan, pointers)
-    return found
 
 
 def check_packages(unit: Unit, unit_index: int) -> list[Finding]:

@@ -2,8 +2,9 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from decimal import Decimal
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlalchemy import exists, select, text
 from sqlmodel import Session, col
@@ -66,28 +67,35 @@ def find_reused(session: Session, export: Export | StepContext, revision: int, u
         for package in unit.packages
         if package.sscc is None and package.package_ref in issued and package.package_ref in same
     }
-    elsewhere = {sscc for sscc, _ in find_carriers(session, export.account_id, reused.values(), export.batch_id)}
+    elsewhere = {each.sscc for each in find_carriers(session, export.account_id, reused.values(), export.batch_id)}
     return {ref: sscc for ref, sscc in reused.items() if sscc not in elsewhere}
 
 
-def find_carriers(
-    session: Session, account_id: str, numbers: Iterable[str], except_batch: str | None = None
-) -> Iterator[tuple[str, str]]:
-    """Yield the given SSCCs that packages of the account carry now, each with its export id; leave out `except_batch`."""
+class Carrier(NamedTuple):
+    """An SSCC, and the export that has a package with it."""
+
+    sscc: str
+    id: str
+    batch_id: str
+    accepted_at: datetime
+
+
+def find_carriers(session: Session, account_id: str, numbers: Iterable[str], except_batch: str) -> Iterator[Carrier]:
+    """Yield the given SSCCs that packages of the account carry now, each with its export; leave out `except_batch`."""
     asked = list(numbers)
     for first in range(0, len(asked), _IN_ONE_QUERY):
-        query = select(col(ExportPackage.sscc), col(ExportPackage.export_id)).where(
-            col(ExportPackage.account_id) == account_id,
-            col(ExportPackage.sscc).in_(asked[first : first + _IN_ONE_QUERY]),
-            # Must equal the condition of the index on SSCCs, or the index is not used.
-            text("NOT released"),
-        )
-        if except_batch is not None:
-            own = select(col(Export.id)).where(
-                col(Export.account_id) == account_id, col(Export.batch_id) == except_batch
+        query = (
+            select(col(ExportPackage.sscc), col(Export.id), col(Export.batch_id), col(Export.accepted_at))
+            .join(Export, col(Export.id) == col(ExportPackage.export_id))
+            .where(
+                col(ExportPackage.account_id) == account_id,
+                col(ExportPackage.sscc).in_(asked[first : first + _IN_ONE_QUERY]),
+                # Must equal the condition of the index on SSCCs, or the index is not used.
+                text("NOT released"),
+                col(Export.batch_id) != except_batch,
             )
-            query = query.where(col(ExportPackage.export_id).not_in(own))
-        yield from session.execute(query).all()
+        )
+        yield from (Carrier(*row) for row in session.execute(query).all())
 
 
 def check_reused(session: Session, replaced: Export, plan: Plan, pointers: Mapping[str, str]) -> Iterator[Finding]:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import MAXYEAR, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Select, and_, delete, exists, func, litera
 from sqlalchemy.orm import Mapped
 from sqlmodel import Session, SQLModel, col
 
-from pipeline.core.clock import midnight
+from pipeline.core.clock import add_years, midnight
 from pipeline.core.db import row_count
 from pipeline.core.runtime import Runtime
 from pipeline.customs.models import OriginCertification
@@ -102,7 +102,7 @@ def find_expired(
     years = dict(runtime.settings.retention_years)
     if not years:
         return
-    entered_by = _years_after(on, -min(years.values()))
+    entered_by = add_years(on, -min(years.values()))
     queries = ((_ended_exports(entered_by), _EXPORT), (_plans_without_export(entered_by), _PLAN))
     with runtime.db.read() as session:
         total = sum(
@@ -230,7 +230,7 @@ def _to_expired_record(
     if not jurisdictions:
         return None
     jurisdiction = max(jurisdictions, key=lambda country: years[country])
-    kept_until = _years_after(entry_on, years[jurisdiction])
+    kept_until = add_years(entry_on, years[jurisdiction])
     if on <= kept_until:
         return None
     return ExpiredRecord(
@@ -248,15 +248,6 @@ def _entry_on(entry: Mapping[str, Any]) -> date:
 
 def _day(at: datetime) -> date:
     return at.astimezone(ZoneInfo(entry_rules().clock.zone)).date()
-
-
-def _years_after(day: date, years: int) -> date:
-    if day.year + years > MAXYEAR:  # an older version accepted such a plan
-        return date.max
-    try:
-        return day.replace(year=day.year + years)
-    except ValueError:  # the 29th of February
-        return date(day.year + years, 3, 1)
 
 
 def _purge_export(runtime: Runtime, export_id: str, record: ExpiredRecord) -> bool:
@@ -288,6 +279,8 @@ def _purge_export(runtime: Runtime, export_id: str, record: ExpiredRecord) -> bo
             purchase_order=None,
             informal_key=None,
             informal_usd=None,
+            control_number_key=None,
+            invoice_key=None,
         )
         _clear_columns(session, Notification, col(Notification.export_id) == export_id, data=repository.PURGED)
         _clear_columns(session, Step, col(Step.export_id) == export_id, error=None)

@@ -1,7 +1,7 @@
 """Acceptance: a plan is checked, then written as an export in one transaction, once for each account and batch."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cache
 from types import SimpleNamespace
@@ -25,6 +25,7 @@ from pipeline.core.trace_context import TraceContext
 from pipeline.customs import rulesets, treatment
 from pipeline.customs.certifications import keep_certifications, list_used
 from pipeline.customs.checks.informal import informal_columns
+from pipeline.customs.checks.same_goods import OutdatedNumbers, same_goods_columns, take_numbers
 from pipeline.customs.reference.content import RulesContent, use_rules
 from pipeline.customs.rules_reader import watch_rules
 from pipeline.deliveries.outbox.outbox import DeliveryStream
@@ -102,6 +103,7 @@ class NewExport:
     queues: tuple[str, ...]
     planned: PlannedFacts | None = None
     certifications: Sequence[dict[str, Any]] = ()
+    outdated: OutdatedNumbers = field(default_factory=OutdatedNumbers)
 
     def write(self, session: Session, caller: Caller, idempotent: IdempotentRequest) -> None:
         """Write the rows and the response.
@@ -110,6 +112,7 @@ class NewExport:
         or if another export has one of its orders.
         """
         rows = self.rows
+        take_numbers(session, caller.account_id, self.outdated)
         rows.export.plan_id, _ = store_snapshot(session, caller, self.hashed, self.document, self.rules, self.editions)
         for into, written in zip(_INSERTS, ([rows.export], rows.units, rows.steps, rows.events), strict=True):
             session.execute(into, [vars(row) for row in written])
@@ -249,7 +252,7 @@ def check_new_plan(
     check_approval(hashed.plan, checked_at)
     now, queues = check_active_exports(session, runtime, hashed.plan, caller.account_id)
     with use_rules(rulesets.read_active(session)) as rules:  # the export keeps these rules until its end
-        found = evaluate_plan(session, caller.account_id, hashed, on=checked_at.date(), replaced=replaced)
+        found = evaluate_plan(session, caller, hashed, now=checked_at, replaced=replaced)
     if found.blocking:
         raise PlanNotExecutable(top_findings(found.all), count_by_rule(found.all))
     # Not in the transaction that writes: this may take a second for a large plan. A later change of a partner has the effect
@@ -283,6 +286,7 @@ def build_export(
         checked.queues,
         checked.planned,
         certifications,
+        checked.found.outdated,
     )
 
 
@@ -337,12 +341,15 @@ def _build_rows(
             invoice_number=unit.invoice.number,
             purchase_order=unit.invoice.purchase_order,
             **informal_columns(unit),
+            **goods,
             treatment_digest=digests[unit.unit_ref],
             document=hashed.units[no - 1],
             tariff=None if kept is None else kept.to_json(),
             created_at=now,
         )
-        for no, (unit, kept) in enumerate(zip(plan.units, found.tariff, strict=True), 1)
+        for no, (unit, kept, goods) in enumerate(
+            zip(plan.units, found.tariff, same_goods_columns(plan.units, test=caller.test), strict=True), 1
+        )
     ]
     happened = [describe_acceptance(export, units, found, checked.printing, trace)]
     if checked.planned is not None:

@@ -34,6 +34,7 @@ from pipeline.customs import rulesets, waivers
 from pipeline.customs.chapter99.facts import entry_date
 from pipeline.customs.checks.informal import check_other_exports
 from pipeline.customs.checks.plan import check_approval_texts, check_hashed_part, check_plan
+from pipeline.customs.checks.same_goods import OutdatedNumbers, check_same_goods
 from pipeline.customs.checks.tariff import check_tariff, keep_tariff, load_tariff
 from pipeline.customs.models import Waiver
 from pipeline.customs.reference.content import RulesContent, rules_in_use, use_rules
@@ -66,13 +67,14 @@ _MAX_FINDINGS: Final = 50
 class Findings:
     """The findings of a plan, the waivers with which the account accepts some, and what each unit keeps of the tariff.
 
-    `editions` are those that checked it.
+    `editions` are those that checked it, `outdated` the numbers that it takes over from other exports.
     """
 
     all: Sequence[Finding]
     waivers: Sequence[Waiver]
     tariff: Sequence[TariffFacts | None]
     editions: str
+    outdated: OutdatedNumbers
 
     @property
     def blocking(self) -> bool:
@@ -81,19 +83,20 @@ class Findings:
 
 
 def evaluate_plan(
-    session: Session, account_id: str, hashed: HashedPlan, *, on: date, replaced: Export | None = None
+    session: Session, caller: Caller, hashed: HashedPlan, *, now: datetime, replaced: Export | None = None
 ) -> Findings:
-    """Return all findings of the plan: rules apply by the dates of its entries, waivers by `on`.
+    """Return all findings of the plan at the time of the check: rules apply by the dates of its entries, waivers by `now`.
 
-    `on` is the day of the check. `replaced` is the export that the plan amends.
+    `replaced` is the export that the plan amends.
     """
-    plan = hashed.plan
+    plan, account_id, on = hashed.plan, caller.account_id, now.date()
     tariff = load_tariff(session, plan)
     kept = keep_tariff(plan, tariff)
     found = [*_check_alone_once(hashed, on, kept), *check_tariff(plan, tariff)]
-    found += packages.check_used_ssccs(session, account_id, plan, replaced)
+    again, outdated = check_same_goods(session, account_id, plan, now=now, test=caller.test, replaced=replaced)
+    found += again
     editions = record_editions({on: known.editions for on, known in tariff.items()})
-    return Findings(*waivers.apply_waivers(session, account_id, plan, found, on=on), kept, editions)
+    return Findings(*waivers.apply_waivers(session, account_id, plan, found, on=on), kept, editions, outdated)
 
 
 def check_plan_alone(plan: Plan, *, on: date) -> list[Finding]:
@@ -167,7 +170,7 @@ def _preflight(
         if not may_replace and executed is not None and executed.plan_hash != hashed.plan_hash:
             refused.append(_refusal_finding("A03", already_executed(executed)))
         # A changed plan replaces the batch's own export, so its labels are free for it.
-        found = evaluate_plan(session, caller.account_id, hashed, on=now.date(), replaced=executed)
+        found = evaluate_plan(session, caller, hashed, now=now, replaced=executed)
         others = check_other_exports(session, caller.account_id, hashed.plan, test=caller.test)
         marked, _ = waivers.apply_waivers(session, caller.account_id, hashed.plan, others, on=now.date())
         return [*refused, *found.all, *marked, *about_file], ruleset()

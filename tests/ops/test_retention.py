@@ -9,6 +9,7 @@ from sqlalchemy import select, text, update
 from sqlmodel import SQLModel, col
 
 from pipeline.accounts import partners
+from pipeline.core.clock import add_years
 from pipeline.core.errors import InvalidState, NotFound
 from pipeline.deliveries import handoff_bundle, queries, resend
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, Delivery, Notification
@@ -123,8 +124,8 @@ def test_purge_removes_exactly_the_expired_exports_of_each_day(workflow: Workflo
 
 @mark_own_stack("F27")
 def test_retention_of_leap_day_ends_after_the_last_of_february() -> None:
-    assert retention._years_after(date(2028, 2, 29), 5) == date(2033, 3, 1)
-    assert retention._years_after(date(2026, 11, 26), 6) == date(2032, 11, 26)
+    assert add_years(date(2028, 2, 29), 5) == date(2033, 3, 1)
+    assert add_years(date(2026, 11, 26), 6) == date(2032, 11, 26)
 
 
 @pytest.mark.parametrize("status", ["filed", "released", "held"])

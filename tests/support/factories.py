@@ -4,6 +4,7 @@ import copy
 import hashlib
 from datetime import UTC, date, datetime
 from typing import Any, Final, cast
+from zlib import crc32
 
 import rfc8785
 
@@ -57,13 +58,14 @@ def plan(
         "warehouse": {"id": warehouse},
         "broker": {"id": broker},
         "ruleset": {"id": RULESET, "asOf": RULES_AS_OF},
-        "units": [unit(n, lines=lines, packages=packages, invoice=invoice) for n in range(units)],
+        "units": [unit(n, lines=lines, packages=packages, invoice=invoice, batch=batch) for n in range(units)],
     }
     return made | changes
 
 
-def unit(number: int = 0, *, lines: int = 3, packages: int = 2, invoice: str = "A") -> Json:
-    """Return one unit; its refs, invoice number and package refs differ by `number`."""
+def unit(number: int = 0, *, lines: int = 3, packages: int = 2, invoice: str = "A", batch: str = BATCH) -> Json:
+    """Return one unit; its refs, invoice number and package refs differ by `number`, its control number by `batch`, too."""
+    shipped = f"{crc32(batch.encode()):08X}"
     # If there are more cartons than lines, line i lies in the cartons i, i + lines, ...; else in one carton.
     cartons_of_line = [max(1, len(range(i, packages, lines))) for i in range(lines)]
     made_lines = [_line(i, PIECES * cartons) for i, cartons in enumerate(cartons_of_line)]
@@ -78,7 +80,7 @@ def unit(number: int = 0, *, lines: int = 3, packages: int = 2, invoice: str = "
             "portOfEntry": "0901",
             "modeOfTransport": "truck",
             "carrierScac": "DEMO",
-            "shipmentControlNumber": f"DEMO{number + 1:08d}",
+            "shipmentControlNumber": f"DEMO{number + 1:08d}" if batch == BATCH else f"DEMO{shipped}{number + 1:04d}",
             "manifestQuantity": str(packages),
             "manifestGrossWeightKg": None,
             "exportDate": "2026-11-26",

@@ -7,8 +7,7 @@ import pytest
 from pipeline.core.errors import PlanNotExecutable
 from pipeline.exports.models import Export
 from pipeline.exports.schemas.plan import Unit
-from pipeline.exports.sscc import find_carriers, same_packages
-from pipeline.workflow.interventions import cancel_export
+from pipeline.exports.sscc import same_packages
 from tests.support import factories
 from tests.workflow.conftest import WorkflowHarness
 from tests.workflow.revisions import execute_export, fail, make_amendment, packages, read, units
@@ -143,21 +142,3 @@ def test_same_packages_includes_pallet_only_with_unchanged_packages() -> None:
     without = copy.deepcopy(before)
     without["packages"][1]["parentRef"] = None
     assert same_packages(same, Unit.model_validate(without)) == {"P1", "P2"}
-
-
-def test_label_is_free_only_after_its_export_is_cancelled(workflow: WorkflowHarness) -> None:
-    labelled = factories.plan()
-    labelled["units"][0]["packages"][0]["sscc"] = "106141412345678908"
-    again = {**labelled, "batchId": "batch_again"}
-    export_id = workflow.accept(labelled).export_id
-    workflow.step(export_id, 1, "record_packages")
-    with pytest.raises(PlanNotExecutable) as refused:
-        workflow.accept(again)
-    assert refused.value.field == "/units/0/packages/0/sscc"
-    assert workflow.count(Export) == 1
-    with workflow.runtime.db.read() as session:
-        found = [[*find_carriers(session, each, ["106141412345678908"])] for each in (factories.ACCOUNT, "acc_other")]
-    assert found == [[("106141412345678908", export_id)], []]
-    cancel_export(workflow.runtime, factories.ACCOUNT, export_id, "key_test")
-    another = workflow.accept(again).export_id
-    assert workflow.step(another, 1, "record_packages") != ()

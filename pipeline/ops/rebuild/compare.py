@@ -10,9 +10,11 @@ from pydantic.alias_generators import to_camel
 from sqlalchemy import ColumnElement, func, select
 from sqlmodel import Session, SQLModel, col
 
-from pipeline.core.db import table
+from pipeline.core.clock import add_years
+from pipeline.core.db import database_now, table
 from pipeline.core.errors import InvalidState, PlanHashMismatch, RulesUnreadable
 from pipeline.customs import rulesets
+from pipeline.customs.checks.same_goods import SSCC_YEARS
 from pipeline.customs.reference.content import use_rules
 from pipeline.deliveries.models import Acknowledgement, Attempt, BrokerSubmission, CustomsEntry, Delivery, Notification
 from pipeline.documents.repository import PURGED
@@ -179,16 +181,20 @@ def _gather_facts(
         message = "the accepted plan is missing; restore it from a backup"
         kind: Kind = "missing" if snapshot_row is None else "changed"
         result.add_difference(Difference(table="plans", key=key, kind=kind, message=message, restorable=False))
-    notified = select(func.count()).where(
+    notified = select(func.count(), database_now()).where(
         col(Step.export_id) == history.export_id, col(Step.name).in_(NOTIFY_STEPS), col(Step.state) == StepState.DONE
     )
-    all_notified = session.scalar(notified) == len(NOTIFY_STEPS)
+    steps, now = session.execute(notified).one()
+    told = {
+        "all_notified": steps == len(NOTIFY_STEPS),
+        "ssccs_free": history.accepted_at is not None and add_years(history.accepted_at, SSCC_YEARS) <= now,
+    }
     if snapshot_row is not None and plan is not None:
-        return ExportFacts(history, plan.plan.account_id, snapshot_row.id, plan, all_notified)
+        return ExportFacts(history, plan.plan.account_id, snapshot_row.id, plan, **told)
     owner = account_id or (snapshot_row.account_id if snapshot_row is not None else None)
     if not isinstance(owner, str):
         raise MissingFact("the export's row and its plan are both missing, so its account is unknown")
-    return ExportFacts(history, owner, None if snapshot_row is None else snapshot_row.id, None, all_notified)
+    return ExportFacts(history, owner, None if snapshot_row is None else snapshot_row.id, None, **told)
 
 
 def _read_plan(snapshot_row: PlanSnapshot, plan_hash: str) -> HashedPlan | None:

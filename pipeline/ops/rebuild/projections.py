@@ -10,6 +10,7 @@ from sqlmodel import SQLModel
 from pipeline.core.db import table
 from pipeline.customs import treatment
 from pipeline.customs.checks.informal import informal_columns
+from pipeline.customs.checks.same_goods import same_goods_columns
 from pipeline.deliveries.email.content import build_handoff_subject
 from pipeline.deliveries.entries.entries import entry_columns
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, CustomsEntry
@@ -81,6 +82,7 @@ class ExportFacts:
     plan_id: str | None
     plan: HashedPlan | None
     all_notified: bool = False  # the three notify steps are all marked done
+    ssccs_free: bool = False  # its SSCCs are so old that another export may have taken them
 
     @property
     def purged(self) -> bool:
@@ -178,8 +180,11 @@ def _export_row(facts: ExportFacts) -> ExpectedRow:
 def _unit_rows(facts: ExportFacts) -> Iterator[ExpectedRow]:
     history = facts.history
     customs_packages: Sequence[Mapping[str, Any]] = _accepted_fact(facts, "customsPackages")
+    units = () if facts.plan is None else facts.plan.plan.units
+    goods = list(same_goods_columns(units, test=_accepted_fact(facts, "test")))
     for unit_no, customs_package in enumerate(customs_packages, 1):
         unit = history.units.get(unit_no, UnitHistory())
+        allowed: dict[str, tuple[Any, ...]] = {}
         recorded: Mapping[str, Any] = unit.recorded or {}
         values: dict[str, Any] = {
             "account_id": facts.account_id,
@@ -195,14 +200,17 @@ def _unit_rows(facts: ExportFacts) -> Iterator[ExpectedRow]:
             values["document"] = canonical_json(facts.plan.raw["units"][unit_no - 1])
             values["invoice_number"] = plan_unit.invoice.number
             values["purchase_order"] = plan_unit.invoice.purchase_order
-            values |= informal_columns(plan_unit)
+            values |= informal_columns(plan_unit) | {"invoice_key": goods[unit_no - 1]["invoice_key"]}
+            # A later export takes the control number of a cancelled one, and of one of years ago.
+            allowed = {"control_number_key": (goods[unit_no - 1]["control_number_key"], None)}
         elif unit.treated is not None:
             values |= {"unit_ref": unit.treated["unitRef"], "treatment_digest": unit.treated["digest"]}
         if facts.purged:
             values |= {"document": PURGED, "tariff": None, "invoice_number": None, "purchase_order": None}
-            values |= {"informal_key": None, "informal_usd": None}
+            values |= {"informal_key": None, "informal_usd": None, "control_number_key": None, "invoice_key": None}
+            allowed = {}
         key = {"export_id": history.export_id, "unit_no": unit_no}
-        yield ExpectedRow(ExportUnit, key, values, defaults={"created_at": history.accepted_at})
+        yield ExpectedRow(ExportUnit, key, values, allowed, defaults={"created_at": history.accepted_at})
 
 
 def _step_rows(facts: ExportFacts) -> Iterator[ExpectedRow]:
@@ -255,7 +263,8 @@ def _package_rows(facts: ExportFacts, unit_no: int, recorded: Mapping[str, Any])
     for row in packages.package_rows(
         unit, ssccs, export_id=history.export_id, unit_no=unit_no, account_id=facts.account_id
     ):
-        yield _to_expected_row(ExportPackage, ("export_id", "unit_no", "package_ref"), row | {"released": released})
+        expected = _to_expected_row(ExportPackage, ("export_id", "unit_no", "package_ref"), row)
+        yield replace(expected, allowed={"released": (released, True) if facts.ssccs_free else (released,)})
 
 
 def _treatment_rows(facts: ExportFacts, unit_no: int) -> Iterator[ExpectedRow]:

@@ -245,8 +245,8 @@ def test_preflight_reports_rejections_of_execute(harness: ApiHarness) -> None:
     changed = factories.change_plan(PLAN, "/units/0/invoice/paymentTerms", "30 days net")
     for created, rule, pointer in (
         (changed, "A03", "/batchId"),
-        (factories.plan(batch="b2", approval=None), "A02", "/approval"),
-        (factories.plan(batch="b2", broker="br_none"), "A01", "/broker/id"),
+        (factories.plan(batch="b2", invoice="B", approval=None), "A02", "/approval"),
+        (factories.plan(batch="b2", invoice="B", broker="br_none"), "A01", "/broker/id"),
     ):
         report = client.post("/api/exports/preflight", json=created).json()
         assert [(each["rule"], each["severity"], each["pointer"]) for each in report["findings"]] == [

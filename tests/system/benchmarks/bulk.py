@@ -10,7 +10,7 @@ from psycopg import sql
 STORED_TABLES: Final = {
     "plans": ("id", ("id", "batch_id")),
     "exports": ("id", ("id", "batch_id", "plan_id")),
-    "units": ("export_id", ("export_id", "customs_package_id", "package_number")),
+    "units": ("export_id", ("export_id", "customs_package_id", "package_number", "control_number_key")),
     "steps": ("export_id", ("export_id",)),
     "broker_submissions": ("export_id", ("id", "export_id")),
     "notifications": ("export_id", ("id", "export_id")),
