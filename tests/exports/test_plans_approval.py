@@ -14,8 +14,8 @@ from tests.support import factories
     ("approved", "expires", "refusal", "field"),
     [
         (timedelta(), None, None, None),
-        (timedelta(days=1), timedelta(seconds=1), None, None),
-        (timedelta(days=1, seconds=1), None, PlanNotApproved, "/plan/approval/approvedAt"),
+        (timedelta(minutes=5), timedelta(minutes=6), None, None),
+        (timedelta(minutes=5, seconds=1), None, PlanNotApproved, "/plan/approval/approvedAt"),
         (timedelta(days=-1), timedelta(), PlanExpired, "/plan/approval/expiresAt"),
     ],
 )

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Sequence
 from typing import Any
+from zlib import crc32
 
 from tests.support import factories
 from tests.support.factories import ACCOUNT, BROKER, GOODS, PARTIES, WAREHOUSE, Json
@@ -90,5 +91,7 @@ def template_sync(*items: Json) -> Json:
 
 
 def plan_request(order_ids: Sequence[str], **changes: Any) -> Json:
-    """Return the request that plans these orders."""
+    """Return the request that plans these orders; a batch with an id has a control number of its own."""
+    if "batchId" in changes:
+        changes = {"entry": {"shipmentControlNumber": f"DEMO{crc32(changes['batchId'].encode()):08X}"}} | changes
     return {"accountId": ACCOUNT, "warehouseId": WAREHOUSE, "brokerId": BROKER, "orderIds": [*order_ids]} | changes

@@ -16,6 +16,7 @@ from pipeline.core.findings import Finding
 from pipeline.exports.models import Export, ExportUnit
 from pipeline.exports.plans import hash_plan
 from pipeline.exports.schemas.plan import Plan
+from pipeline.ops.migrations import runner
 from pipeline.ops.rebuild import service
 from pipeline.workflow import preflight
 from pipeline.workflow.interventions import cancel_export
@@ -24,7 +25,7 @@ from tests.support.query_counter import record_plans, record_statements
 from tests.workflow.conftest import WorkflowHarness
 from tests.workflow.revisions import execute_export, make_amendment
 
-pytestmark = pytest.mark.databases
+pytestmark = [pytest.mark.databases, pytest.mark.usefixtures("database_url")]
 
 SSCC = "106141412345678908"
 NUMBER, INVOICE, LABEL = ("/units/0/entry/shipmentControlNumber", "/units/0/invoice/number", "/units/0/packages/0/sscc")
@@ -120,12 +121,8 @@ def test_amendment_keeps_its_numbers_and_no_other_export_gets_them(workflow: Wor
     newest = make_amendment(workflow, first, amended).export_id
     found = find(workflow, make_plan("second"))
     assert [(each.rule, newest in each.message) for each in found] == [("C06", True), ("V24-OTHER", True)]
-    workflow.finish(newest)
+    workflow.step(newest, 1, "record_packages")
     assert find_rules(workflow, make_plan("second")) == RULES
-    # A number that the newest revision no longer has is free.
-    last = make_amendment(workflow, newest, make_plan("first", **{NUMBER: "DEMO00000009"})).export_id
-    assert last not in {first, newest}
-    assert find_rules(workflow, make_plan("second")) == ["V24-OTHER"]
 
 
 @pytest.mark.parametrize(
@@ -231,3 +228,42 @@ def test_one_statement_finds_them_by_its_indexes(workflow: WorkflowHarness) -> N
     assert len([each for each in sent if "control_number_key" in each]) == 1
     for index in ("uq_units_control_number_key", "ix_units_invoice_key"):
         assert any(index in line for line in plan), plan
+
+
+def test_upgrade_writes_the_keys_of_stored_exports(workflow: WorkflowHarness) -> None:
+    tester = replace(workflow, caller=replace(workflow.caller, mode="test"))
+    seller = "/units/0/parties/seller/name"
+    workflow.accept(make_plan("first", **{NUMBER: "00000007", LABEL: None, seller: "L'Érable & Fils"}))
+    part = {"/units/0/entry/part": {"number": "2", "of": "2"}, NUMBER: "DEMO0000000a", LABEL: None, INVOICE: "B-7"}
+    workflow.accept(make_plan("part", **part))
+    workflow.accept(make_plan("without", **{"/units/0/entry/carrierScac": None, LABEL: None}))
+    cancelled = workflow.accept(make_plan("cancelled", **{NUMBER: "DEMO00000009", LABEL: None})).export_id
+    cancel_export(workflow.runtime, factories.ACCOUNT, cancelled, "key_test")
+    workflow.change(update(Partner).values(test=True))
+    tester.accept(make_plan("test", **{LABEL: None}))
+    workflow.change(update(ExportUnit).where(col(ExportUnit.export_id) == cancelled).values(control_number_key=None))
+    written = read_keys(workflow)
+    # An older version accepted the number of the first export again.
+    newest = workflow.accept(make_plan("again", **{NUMBER: "DEMO00000008", LABEL: None})).export_id
+    again = workflow.get(ExportUnit, (newest, 1)).document.replace("DEMO00000008", "DEMO00000007")
+    workflow.change(update(ExportUnit).where(col(ExportUnit.export_id) == newest).values(document=again))
+
+    runner.downgrade_database(workflow.runtime.db, "0006")
+    runner.upgrade_database(workflow.runtime.db)
+
+    first, *others = written
+    assert first == ("first", "DEMO 00000007", "live a-00001 of l'Érable & fils")
+    assert read_keys(workflow) == [
+        ("first", None, first[2]),
+        *others,
+        ("again", "DEMO 00000007", "live a-00001 of maple goods ltd"),
+    ]
+    runner.check_models_match(workflow.runtime.db)
+
+
+def read_keys(workflow: WorkflowHarness) -> list[tuple[str, str | None, str | None]]:
+    """Return batch id, key of the control number and key of the invoice of each unit, in the order of acceptance."""
+    units = workflow.rows(select(ExportUnit))
+    found = [(workflow.get(Export, each.export_id), each) for each in units]
+    found.sort(key=lambda each: (each[0].accepted_at, each[0].id))
+    return [(export.batch_id, unit.control_number_key, unit.invoice_key) for export, unit in found]

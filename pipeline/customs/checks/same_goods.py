@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Select, bindparam, column, select, text, update
+from sqlalchemy import Select, bindparam, select, text, update
 from sqlmodel import Session
 
 from pipeline.core.clock import add_years
@@ -94,18 +94,22 @@ _same_invoice = (
 _FIND_USERS: Final = _find_users(_units.control_number_key, _KEY_IN_USE, "numbers").union_all(
     select(*(_same_invoice.c[name] for name in ("key", "id", "batch_id", "state", "accepted_at")))
 )
-_of_outdated = (
-    column("account_id") == bindparam("of_account"),
-    column("export_id").in_(bindparam("of_exports", expanding=True)),
-)
+
+
+def _select_outdated(of: Any, number: Any, condition: str) -> tuple[Any, ...]:
+    outdated = of.export_id.in_(bindparam("of_exports", expanding=True))
+    numbers = number.in_(bindparam("numbers", expanding=True))
+    return of.account_id == bindparam("of_account"), text(condition), numbers, outdated
+
+
 _FREE_KEYS: Final = (
     update(table(ExportUnit))
-    .where(*_of_outdated, text(_KEY_IN_USE), _units.control_number_key.in_(bindparam("numbers", expanding=True)))
+    .where(*_select_outdated(_units, _units.control_number_key, _KEY_IN_USE))
     .values(control_number_key=None)
 )
 _FREE_SSCCS: Final = (
     update(table(ExportPackage))
-    .where(*_of_outdated, text("NOT released"), _packages.sscc.in_(bindparam("numbers", expanding=True)))
+    .where(*_select_outdated(_packages, _packages.sscc, "NOT released"))
     .values(released=True)
 )
 

@@ -262,7 +262,7 @@ def test_plan_without_a_valid_approval_is_rejected(harness: ApiHarness, address:
     unapproved = factories.plan(approval=None)
     now = harness.runtime.clock()
     expired = factories.change_plan(PLAN, "/approval/expiresAt", (now - timedelta(seconds=1)).isoformat())
-    early = factories.change_plan(PLAN, "/approval/approvedAt", (now + timedelta(days=1, seconds=1)).isoformat())
+    early = factories.change_plan(PLAN, "/approval/approvedAt", (now + timedelta(minutes=5, seconds=1)).isoformat())
 
     for wrong, code, field in (
         (unapproved, "PLAN_NOT_APPROVED", "/approval"),

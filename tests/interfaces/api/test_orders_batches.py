@@ -104,11 +104,14 @@ def test_approved_plan_of_a_dry_run_takes_its_orders(on_both: ApiHarness, way: s
     assert client.get("/api/orders/1001").json()["exportId"] == accepted.json()["exportId"]
     assert reasons(plan(client, order_ids)) == {"1001": "ALREADY_EXPORTED"}
     assert execute(client, "batch_planned").status_code == 409
-    again = execute_plan(dry | {"batchId": "batch_again"})
+    other = factories.change_plan(dry, "/units/0/entry/shipmentControlNumber", "DEMO00000002") | {
+        "batchId": "batch_again"
+    }
+    again = execute_plan(other)
     assert (again.status_code, again.json()["errorCode"]) == (409, "INVALID_STATE")
     assert "order 1001 was exported with batch batch_dry as export exp_" in again.json()["message"]
     client.post(f"/api/exports/{accepted.json()['exportId']}/cancel").raise_for_status()
-    assert execute_plan(dry | {"batchId": "batch_again"}).status_code == 202
+    assert execute_plan(other).status_code == 202
 
 
 def test_cancelled_export_frees_its_orders(harness: ApiHarness) -> None:
