@@ -132,6 +132,9 @@ class Export(SQLModel, table=True):
     prints_french: bool = False  # as its account did when it was accepted
     logo_sha256: str | None = None  # the same
     broker_name: str | None = None  # of its customs broker when it was accepted; None: the partner did not exist
+    approved_by: str | None = None  # as its plan says; these are None if an older version accepted it
+    approved_at: datetime | None = instant_column(nullable=True)
+    sent_by: str | None = None  # the key or person who sent the plan for execution
     findings: list[dict[str, Any]] = Field(sa_type=JSON_TYPE)
     failure: str | None = None
     outcome: str = Outcome.IN_PROGRESS.value  # triggers keep it, on this table, on submissions and on deliveries

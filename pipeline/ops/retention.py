@@ -268,7 +268,16 @@ def _purge_export(runtime: Runtime, export_id: str, record: ExpiredRecord) -> bo
         purged = events.append(session, export_id, ACTOR, [NewEvent(EventType.EXPORT_PURGED, fact)])
         # Messages that a paused partner did not receive have lost their body.
         outbox.cancel_unsent(session, export_id)
-        _clear_columns(session, Export, col(Export.id) == export_id, purged_at=purged.at, findings=[], failure=None)
+        _clear_columns(
+            session,
+            Export,
+            col(Export.id) == export_id,
+            purged_at=purged.at,
+            findings=[],
+            failure=None,
+            approved_by=None,
+            approved_at=None,
+        )
         _clear_columns(
             session,
             ExportUnit,

@@ -34,6 +34,7 @@ from pipeline.exports.events import EventType, NewEvent, chain_events
 from pipeline.exports.models import Export, ExportUnit, IdempotencyRecord, PlanSnapshot, Step
 from pipeline.exports.plans import HashedPlan, check_approval, hash_plan, plan_hash_mismatch
 from pipeline.exports.schemas.export import ExecuteRequest
+from pipeline.exports.schemas.plan import Approval
 from pipeline.exports.states import ExportState
 from pipeline.orders.batches import PlannedFacts, claim_listed_orders, claim_orders
 from pipeline.orders.sync import Owner
@@ -300,6 +301,7 @@ def _build_rows(
     """Return the rows of a new export; `plan_id` stays empty until the snapshot is written."""
     hashed, found, now = checked.hashed, checked.found, checked.now
     plan = hashed.plan
+    approval = cast("Approval", plan.approval)  # check_approval() refuses a plan without one
     numbers = {} if amended is None else amended.package_numbers
     digests = {unit.unit_ref: treatment.unit_digest(treatment.line_digests(unit)) for unit in plan.units}
     export = _new_row(
@@ -323,6 +325,9 @@ def _build_rows(
         prints_french=checked.printing.french,
         logo_sha256=checked.printing.logo_sha256,
         broker_name=checked.printing.broker_name,
+        approved_by=approval.approved_by,
+        approved_at=approval.approved_at,
+        sent_by=caller.actor,
         findings=[finding.model_dump(mode="json", by_alias=True) for finding in top_findings(found.all)],
         trace_parent=None if trace is None else trace.parent,
         trace_state=None if trace is None else trace.state,

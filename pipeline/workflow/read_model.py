@@ -24,6 +24,7 @@ from pipeline.exports.queries import build_acknowledged, event_view, find_export
 from pipeline.exports.schemas.export import (
     MAX_EVENTS_SHOWN,
     MAX_LINES_SHOWN,
+    ApprovalView,
     ArtifactView,
     CustomsPackageSummary,
     CustomsPackageView,
@@ -207,6 +208,7 @@ def build_view(rows: ExportRows) -> ExportView:
         revision=export.revision,
         failure=export.failure,
         quarantined=is_quarantined(export),
+        approval=ApprovalView.model_validate(export),
         acknowledged=None if rows.acknowledged is None else build_acknowledged(rows.acknowledged),
         purged_at=export.purged_at,
         supersedes=export.supersedes_id,

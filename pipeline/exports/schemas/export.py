@@ -213,6 +213,14 @@ class AcknowledgeRequest(StrictModel):
     note: LongText | None = Field(None, description="What was done about it, or why nothing is to be done")
 
 
+class ApprovalView(View):
+    """Who approved the plan of an export, as the plan says, and who sent it for execution."""
+
+    approved_by: str | None = Field(alias="approvedBy", description="Null after the purge, and if it is not known")
+    approved_at: datetime | None = Field(alias="approvedAt", description="As `approvedBy`")
+    sent_by: str | None = Field(alias="sentBy", description="The key or the person; null if it is not known")
+
+
 class ExportView(View):
     """An export in its present state."""
 
@@ -232,6 +240,7 @@ class ExportView(View):
         False,
         description="It failed because its work killed workers or raised an unknown error; an operator must retry or cancel it",
     )
+    approval: ApprovalView | None = Field(None, description="Who approved the plan, and who sent it")
     acknowledged: AcknowledgedView | None = Field(
         None, description="The acknowledgement of its outcome; null from the next fact on that needs a person"
     )

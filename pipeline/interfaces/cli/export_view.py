@@ -89,6 +89,9 @@ def render_export(export: ExportView) -> Iterator[RenderableType]:
     yield Text.from_markup(
         f"  [dim]accepted {export.accepted_at:%Y-%m-%d %H:%M:%S} UTC, revision {export.revision}, {escape(export.plan_hash)}[/]"
     )
+    if export.approval is not None and export.approval.sent_by is not None:
+        by = escape(export.approval.approved_by or "an approver who was purged")
+        yield Text.from_markup(f"  [dim]approved by {by}, sent by {escape(export.approval.sent_by)}[/]")
     if export.supersedes is not None:
         yield Text.from_markup(f"  [dim]supersedes {escape(export.supersedes)}[/]")
     if export.superseded_by is not None:

@@ -55,6 +55,7 @@ class ExportHistory:
     events: int = 0
     at: datetime | None = None
     accepted_at: datetime | None = None
+    sent_by: str | None = None  # the actor of the acceptance
     accepted: EventData = field(default_factory=dict)
     revision: int = 1
     supersedes_id: str | None = None
@@ -175,7 +176,7 @@ def _apply_event(folded: ExportHistory, kind: EventType, data: EventData, event:
         folded.unit(data).done.add(step.name)
     match kind:
         case EventType.EXPORT_ACCEPTED:
-            folded.accepted_at, folded.accepted = event.at, data
+            folded.accepted_at, folded.sent_by, folded.accepted = event.at, event.actor, data
         case EventType.PACKAGES_RECORDED:
             folded.unit(data).recorded = data
         case EventType.TREATMENT_ATTACHED:

@@ -146,8 +146,9 @@ def _export_row(facts: ExportFacts) -> ExpectedRow:
         "acknowledged_seq": history.acknowledged_seq,
         "purged_at": history.purged_at,
     }
+    defaults: dict[str, Any] = {"findings": [], "updated_at": history.at, "finished_at": history.ended_at}
     if facts.purged:
-        values["findings"] = []
+        values |= {"findings": [], "approved_by": None, "approved_at": None}
     if facts.plan_id is not None:
         values["plan_id"] = facts.plan_id
     treated = [unit.treated for _, unit in sorted(history.units.items()) if unit.treated is not None]
@@ -155,6 +156,8 @@ def _export_row(facts: ExportFacts) -> ExpectedRow:
         values["treatment_digest"] = treatment.export_digest({data["unitRef"]: data["digest"] for data in treated})
     if facts.plan is not None:
         plan = facts.plan.plan
+        if plan.approval is not None:  # the hash does not cover it, so another approval may have been sent
+            defaults |= {"approved_by": plan.approval.approved_by, "approved_at": plan.approval.approved_at}
         digests = {unit.unit_ref: treatment.unit_digest(treatment.line_digests(unit)) for unit in plan.units}
         values |= {
             "broker_id": plan.broker.id,
@@ -172,8 +175,9 @@ def _export_row(facts: ExportFacts) -> ExpectedRow:
         Export,
         {"id": history.export_id},
         values,
-        {"state": tuple(state.value for state in states)},
-        {"findings": [], "updated_at": history.at, "finished_at": history.ended_at},
+        # A version that did not keep the sender may have accepted it.
+        {"state": tuple(state.value for state in states), "sent_by": (history.sent_by, None)},
+        defaults,
     )
 
 

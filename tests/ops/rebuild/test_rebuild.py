@@ -42,7 +42,7 @@ TABLES: tuple[type[SQLModel], ...] = (
 
 #: Columns that the service writes again or that no log holds: see docs/reliability.md.
 BOOKKEEPING = {
-    "exports": {"updated_at", "finished_at"},
+    "exports": {"updated_at", "finished_at", "approved_by", "approved_at"},
     "units": {"created_at"},
     "steps": {
         *("fence", "attempts", "lease_until", "due_at", "stalled_since", "started_at", "finished_at", "error"),

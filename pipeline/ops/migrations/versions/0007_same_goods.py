@@ -1,9 +1,11 @@
-"""The keys by which an export of the same goods is found: of control number and carrier, and of invoice number and seller."""
+"""The keys by which an export of the same goods is found, and who approved and sent an export's plan."""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
+
+from pipeline.core.db import Instant
 
 revision = "0007"
 down_revision = "0006"
@@ -44,6 +46,9 @@ WHERE newest.place = 1 AND units.export_id = newest.export_id AND units.unit_no 
 
 def upgrade() -> None:
     """Add the columns, write the keys of all exports that are not purged, and add the indexes."""
+    op.add_column("exports", sa.Column("approved_by", sa.String(), nullable=True))
+    op.add_column("exports", sa.Column("approved_at", Instant(), nullable=True))
+    op.add_column("exports", sa.Column("sent_by", sa.String(), nullable=True))
     op.add_column("units", sa.Column("control_number_key", sa.String(), nullable=True))
     op.add_column("units", sa.Column("invoice_key", sa.String(), nullable=True))
     dialect = op.get_context().dialect.name
@@ -72,6 +77,8 @@ def downgrade() -> None:
     op.drop_index("uq_units_control_number_key", table_name="units")
     op.drop_column("units", "invoice_key")
     op.drop_column("units", "control_number_key")
+    for name in ("sent_by", "approved_at", "approved_by"):
+        op.drop_column("exports", name)
 
 
 def _fill_keys(dialect: str) -> list[str]:
