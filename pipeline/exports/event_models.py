@@ -3,10 +3,10 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Index
+from sqlalchemy import BigInteger, Identity, Index, Integer, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
-from pipeline.core.columns import JSON_TYPE, timestamp_column
+from pipeline.core.columns import JSON_TYPE, partial_index, timestamp_column
 
 
 class Event(SQLModel, table=True):
@@ -26,6 +26,33 @@ class Event(SQLModel, table=True):
     data: dict[str, Any] = Field(sa_type=JSON_TYPE)
     prev_hash: str | None = None  # the hash of the event before it; see pipeline/exports/hash_chain.py
     hash: str
+
+
+class FeedRange(SQLModel, table=True):
+    """The events of an export that one transaction wrote, in the feed of its account; triggers on `exports` write it.
+
+    A reader gives the positions of an account, from 1 without gaps; see pipeline/exports/feed.py.
+    """
+
+    __tablename__ = "feed"
+    __table_args__ = (
+        UniqueConstraint("export_id", "last_seq"),
+        partial_index("uq_feed_position", "account_id", "position", where=text("position IS NOT NULL"), unique=True),
+        partial_index("ix_feed_unplaced", "account_id", "id", where=text("position IS NULL")),
+    )
+
+    #: Rises within an export. An identity column needs no right on its sequence.
+    id: int | None = Field(
+        default=None,
+        primary_key=True,
+        sa_type=BigInteger().with_variant(Integer(), "sqlite"),
+        sa_column_args=[Identity()],
+    )
+    account_id: str
+    export_id: str
+    first_seq: int
+    last_seq: int
+    position: int | None = Field(default=None, sa_type=BigInteger)  # None until a reader of the feed needs it
 
 
 class AuditTrail(SQLModel, table=True):

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Collection, Iterator, Mapping
+from datetime import UTC, date, datetime
 from hashlib import sha256
 from io import StringIO
 from pathlib import Path
@@ -276,3 +277,81 @@ def test_upgrade_of_a_current_database_keeps_its_rows(migrated: Database) -> Non
     upgrade_database(migrated)
     with migrated.read() as session:
         assert session.get_one(Account, "acc_kept").name == "Maple Goods Ltd"
+
+
+def write_old_events(connection: sa.Connection, events: list[tuple[str, int, int]]) -> None:
+    """Write exports of two accounts and their events, as a version without the feed did: export, number and second."""
+    for account in ("acc_1", "acc_2"):
+        connection.execute(
+            sa.text(
+                "INSERT INTO accounts (id, name, packages_numbered, ssccs_issued, blocks_dropped_to, prints_french, created_at)"
+                " VALUES (:id, 'Maple', 0, 0, 0, false, '2026-01-01 00:00:00')"
+            ),
+            {"id": account},
+        )
+    tables = SQLModel.metadata.tables
+    for export_id in sorted({each for each, _, _ in events}):
+        account = "acc_2" if export_id == "exp_z" else "acc_1"
+        connection.execute(
+            sa.insert(tables["plans"]).values(
+                id=f"pln_{export_id}", account_id=account, batch_id=export_id, plan_hash="h", document="{}"
+            )
+        )
+        texts = dict.fromkeys(
+            ("batch_id", "plan_hash", "state", "broker_id", "warehouse_id", "ruleset_id", "treatment_digest"), "a"
+        )
+        connection.execute(
+            sa.insert(tables["exports"]).values(
+                **texts | {"batch_id": export_id, "state": "accepted"},
+                id=export_id,
+                account_id=account,
+                plan_id=f"pln_{export_id}",
+                test=False,
+                ruleset_as_of=date(2026, 1, 1),
+                units_total=1,
+                findings=[],
+                next_seq=1 + sum(each == export_id for each, _, _ in events),
+            )
+        )
+    for export_id, seq, second in events:
+        connection.execute(
+            sa.insert(tables["events"]).values(
+                export_id=export_id,
+                seq=seq,
+                type="STEP_RETRIED",
+                at=datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC),
+                actor="a",
+                data={},
+                hash="h",
+            )
+        )
+
+
+def test_upgrade_puts_old_events_into_the_feed_by_their_time(bare_database: Database) -> None:
+    upgrade_database(bare_database, "0006")
+    old = [("exp_a", 1, 1), ("exp_a", 2, 1), ("exp_b", 1, 2), ("exp_z", 1, 2), ("exp_b", 2, 2), ("exp_a", 3, 3)]
+    # The clock was set back before the last event of exp_b.
+    old += [("exp_b", 3, 5), ("exp_b", 4, 4), ("exp_a", 4, 4)]
+    with bare_database.engine.begin() as connection:
+        write_old_events(connection, old)
+    upgrade_database(bare_database, "0007")
+    with bare_database.engine.begin() as connection:
+        # An event that is written between both revisions, by the older version.
+        connection.execute(sa.text("UPDATE exports SET next_seq = 6 WHERE id = 'exp_a'"))
+    upgrade_database(bare_database)
+    with bare_database.engine.connect() as connection:
+        columns = "account_id, export_id, first_seq, last_seq, position"
+        rows = connection.execute(sa.text(f"SELECT {columns} FROM feed ORDER BY id")).all()  # noqa: S608
+    assert [tuple(row) for row in rows] == [
+        ("acc_1", "exp_a", 1, 2, 1),
+        ("acc_1", "exp_b", 1, 2, 2),
+        ("acc_2", "exp_z", 1, 1, 1),
+        ("acc_1", "exp_a", 3, 3, 3),
+        ("acc_1", "exp_a", 4, 4, 4),
+        ("acc_1", "exp_b", 3, 4, 5),
+        ("acc_1", "exp_a", 5, 5, None),
+    ]
+    downgrade_database(bare_database, "0007")
+    upgrade_database(bare_database)
+    with bare_database.engine.connect() as connection:
+        assert connection.scalar(sa.text("SELECT count(*) FROM feed")) == len(rows)
