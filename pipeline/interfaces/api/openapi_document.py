@@ -113,7 +113,8 @@ def build_document(routers: Sequence[APIRouter], public_url: str) -> Json:
             if samples := build_samples(method.lower(), route.path_format, operation, public_url):
                 operation["x-codeSamples"] = samples
     # Open: a later version adds types.
-    schemas["EventView"]["properties"]["type"]["x-extensible-enum"] = [*EventType]
+    for name in ("EventView", "FeedEventView"):
+        schemas[name]["properties"]["type"]["x-extensible-enum"] = [*EventType]
     _require_discriminators(document, schemas)
     document["webhooks"] = build_webhooks([SIGNATURE])
     complete: Json = _drop_noise(document)

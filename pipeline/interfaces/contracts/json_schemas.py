@@ -10,7 +10,7 @@ from pipeline.core import problems
 from pipeline.customs import schemas
 from pipeline.deliveries.schemas import answers, cloudevent, messages, views
 from pipeline.documents.schemas import invoice, profile
-from pipeline.exports.schemas import export, inbox, plan
+from pipeline.exports.schemas import export, feed, inbox, plan
 from pipeline.ops import schemas as ops_schemas
 from pipeline.orders import schemas as order_schemas
 from pipeline.orders import views as order_views
@@ -68,6 +68,7 @@ PUBLISHED: Final[dict[str, PublishedSchema]] = {
         export=export.ExportView,
         export_page=export.ExportPage,
         event_page=export.EventPage,
+        feed_page=feed.FeedPage,
         inbox=inbox.InboxView,
         customs_package=export.CustomsPackageView,
         act_page=export.ActPage,

@@ -35,6 +35,7 @@ ROLES_BY_CALL = {
     ("GET", "/api/exports"): {"execute", "read", "operate", "admin"},
     ("GET", "/api/exports/{id}"): {"execute", "read", "operate", "admin"},
     ("GET", "/api/exports/{id}/events"): {"execute", "read", "operate", "admin"},
+    ("GET", "/api/events"): {"execute", "read", "operate", "admin"},
     ("POST", "/api/exports/{id}/amend"): {"execute", "operate", "admin"},
     ("POST", "/api/exports/{id}/cancel"): {"operate", "admin"},
     ("POST", "/api/exports/{id}/retry"): {"operate", "admin"},

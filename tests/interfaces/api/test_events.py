@@ -13,11 +13,12 @@ from pipeline.deliveries.models import BrokerSubmission
 from pipeline.exports.events import EventType
 from pipeline.exports.models import Export
 from pipeline.exports.schemas.export import EventPage, EventView
+from pipeline.exports.schemas.feed import FeedPage
 from pipeline.interfaces.api import dependencies, events
 from pipeline.workflow import read_model
 from pipeline.workflow.engine import run_step
 from pipeline.workflow.queries import events_after
-from tests.interfaces.api.conftest import ApiHarness, execution
+from tests.interfaces.api.conftest import OTHER, ApiHarness, Open, execution
 from tests.support import factories
 from tests.support.browser import open_browser
 from tests.support.task_by_task import task_by_task
@@ -41,7 +42,7 @@ def read_events(response: httpx.Response) -> Iterator[tuple[str, str, EventView]
         if line and name:
             fields[name] = value
         elif not line and "data" in fields:
-            yield fields["id"], fields.get("event", ""), EventView.model_validate_json(fields["data"])
+            yield fields["id"], fields.get("event", ""), EventView.model_validate_json(fields["data"], extra="ignore")
             fields = {}
 
 
@@ -114,6 +115,91 @@ def test_stream_yields_past_and_new_events_and_ends(harness: ApiHarness) -> None
     assert [number for number, _, _ in received] == [str(n) for n in range(1, len(received) + 1)]
     assert [name for _, name, _ in received] == [event.type for _, _, event in received]
     assert {"EXPORT_ACCEPTED", "BROKER_NOTIFIED", "EXPORT_EXECUTED"} <= {name for _, name, _ in received}
+
+
+def read_feed(client: httpx.Client, **params: str | int | list[str]) -> FeedPage:
+    response = client.get("/api/events", params=params)
+    assert response.status_code == 200, response.text
+    return FeedPage.model_validate(response.json())
+
+
+def test_feed_has_the_events_of_all_exports_of_the_account(open_harness: Open, database_url: str) -> None:
+    harness = open_harness(database_url)
+    client = harness.client("read")
+    exports = [harness.execute(factories.plan(batch=f"batch_{number}")) for number in range(2)]
+    for export_id in reversed(exports):
+        harness.run(export_id)
+    whole = read_feed(client, limit=1000)
+    logs = {
+        export_id: client.get(f"/api/exports/{export_id}/events", params={"limit": 1000}).json()["items"]
+        for export_id in exports
+    }
+    assert {each.export_id: each.batch_id for each in whole.items} == dict(
+        zip(exports, ("batch_0", "batch_1"), strict=True)
+    )
+    for export_id, log in logs.items():
+        own_events = [each.model_dump(mode="json") for each in whole.items if each.export_id == export_id]
+        assert [{name: each[name] for name in EventView.model_fields} for each in own_events] == log
+    assert (whole.next_after, whole.more) == (whole.items[-1].id, False)
+    seen, page = [], FeedPage(items=[], next_after=None, more=True)
+    while page.more:
+        page = read_feed(client, limit=7, **({} if page.next_after is None else {"after": page.next_after}))
+        seen += page.items
+    assert seen == whole.items
+    assert read_feed(client, after=whole.items[-1].id).model_dump(by_alias=True) == {
+        "items": [],
+        "nextAfter": whole.items[-1].id,
+        "more": False,
+    }
+    wanted = read_feed(client, type=["EXPORT_ACCEPTED", "HANDED_OFF"])
+    assert [each.type for each in wanted.items] == ["EXPORT_ACCEPTED", "EXPORT_ACCEPTED", "HANDED_OFF", "HANDED_OFF"]
+    other = harness.client("read", account=OTHER)
+    assert read_feed(other) == FeedPage(items=[], next_after=None, more=False)
+    foreign = other.get("/api/events", params={"after": whole.items[0].id})
+    assert (foreign.status_code, foreign.json()["field"]) == (400, "after")
+
+
+@pytest.mark.parametrize(
+    ("query", "headers", "field"),
+    [
+        ("after=exp_none.1", {}, "after"),
+        ("after=" + "a" * 65, {}, "after"),
+        ("limit=1001", {}, "limit"),
+        ("type=EXPORT_SUNK", {}, "type.0"),
+        ("", LIVE | {"Last-Event-ID": "7"}, "Last-Event-ID"),
+    ],
+)
+def test_invalid_request_for_the_feed_is_refused(
+    harness: ApiHarness, query: str, headers: dict[str, str], field: str
+) -> None:
+    response = harness.client("read").get(f"/api/events?{query}", headers=headers)
+    assert (response.status_code, response.json()["field"]) == (400, field), response.text
+
+
+def test_stream_of_the_feed_resumes_and_goes_on_after_the_last_export(harness: ApiHarness) -> None:
+    client = harness.client("read")
+    for number in range(2):
+        harness.run(harness.execute(factories.plan(batch=f"batch_{number}")))
+    whole = [each.id for each in read_feed(client, limit=1000).items]
+
+    def follow(most: int, query: str = "", **headers: str) -> list[tuple[str, str]]:
+        received: list[tuple[str, str]] = []
+        with client.stream("GET", f"/api/events{query}", headers=LIVE | headers) as response:
+            for number, name, event in read_events(response):
+                received.append((number, name))
+                assert number == event.id
+                if len(received) == most:
+                    return received
+                if number == whole[-1]:
+                    harness.execute(factories.plan(batch="batch_later"))
+        return received
+
+    first = follow(5)
+    assert first == [(each, "") for each in whole[:5]]
+    rest = follow(len(whole) - 5 + 1, f"?after={whole[0]}", **{"Last-Event-ID": whole[4]})
+    assert [number for number, _ in rest[:-1]] == whole[5:]
+    assert rest[-1][0].endswith(".1")
+    assert follow(1, "?type=HANDED_OFF&named=true")[0][1] == "HANDED_OFF"
 
 
 def test_onmessage_of_a_browser_hears_every_event(harness: ApiHarness) -> None:
