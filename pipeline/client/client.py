@@ -2,7 +2,7 @@
 
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -13,12 +13,13 @@ import httpx
 
 from pipeline.client import export_requests, operator_requests
 from pipeline.client.errors import ApiProblem, ApiUnreachable, InvalidArgument
-from pipeline.client.event_stream import EventFollower
+from pipeline.client.event_stream import E, EventFollower, build_export_follower, build_feed_follower
 from pipeline.client.files import write_file
 from pipeline.client.methods import ApiMethods, ApiTransport, AsyncApiTransport
 from pipeline.client.request import Call, ResultPage, check_header
 from pipeline.client.retry import Retries, RetryState
 from pipeline.exports.schemas.export import EventView, ExportView
+from pipeline.exports.schemas.feed import FeedEventView
 
 T = TypeVar("T")
 
@@ -79,7 +80,16 @@ class Exports(ApiMethods, ApiTransport):
         It ends when the export has ended, its deliveries are done and the customs broker has answered or is overdue. Raises
         StillRunning after `timeout_seconds`.
         """
-        follower = EventFollower(export, after, timeout_seconds)
+        return self._follow(build_export_follower(export, after, timeout_seconds))
+
+    def follow_account(self, *, after: str | None = None, types: Sequence[str] = ()) -> Iterator[FeedEventView]:
+        """Yield each event of all exports as it happens, past ones first, after the event with the id `after`.
+
+        It never ends; a broken stream continues after the last event. `types` leaves out other events.
+        """
+        return self._follow(build_feed_follower(after, types))
+
+    def _follow(self, follower: EventFollower[E]) -> Iterator[E]:
         while True:
             try:
                 with self._http.stream("GET", follower.path, **follower.request_options()) as response:
@@ -161,11 +171,19 @@ class AsyncExports(ApiMethods, AsyncApiTransport):
             for item in page.items:
                 yield item
 
-    async def follow(
+    def follow(
         self, export: str, *, after: int = 0, timeout_seconds: float | None = None
-    ) -> AsyncIterator[EventView]:
+    ) -> AsyncGenerator[EventView, None]:
         """Yield each event as it happens, as Exports.follow does; to leave early, close it with contextlib.aclosing."""
-        follower = EventFollower(export, after, timeout_seconds)
+        return self._follow(build_export_follower(export, after, timeout_seconds))
+
+    def follow_account(
+        self, *, after: str | None = None, types: Sequence[str] = ()
+    ) -> AsyncGenerator[FeedEventView, None]:
+        """Yield each event of all exports as it happens, as Exports.follow_account does; leave early as with `follow`."""
+        return self._follow(build_feed_follower(after, types))
+
+    async def _follow(self, follower: EventFollower[E]) -> AsyncGenerator[E, None]:
         while True:
             try:
                 async with self._http.stream("GET", follower.path, **follower.request_options()) as response:

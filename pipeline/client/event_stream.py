@@ -1,15 +1,19 @@
-"""Following an export's log as server-sent events: the position in the log, and how to handle a broken stream."""
+"""Following a log or a feed as server-sent events: the last event, and how to handle a broken stream."""
 
 import time
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Generic, TypeVar
 
 import httpx
 from pydantic import ValidationError
 
 from pipeline.client.errors import ApiProblem, ApiUnreachable, StillRunning
-from pipeline.client.request import encode_segment
+from pipeline.client.request import check_header, encode_segment
 from pipeline.client.retry import parse_refusal
 from pipeline.exports.schemas.export import EventView
+from pipeline.exports.schemas.feed import FeedEventView
+
+E = TypeVar("E", bound=EventView)
 
 #: Seconds of silence before the stream is opened again; the service sends a heartbeat more often.
 READ_TIMEOUT_SECONDS: Final = 30.0
@@ -20,14 +24,30 @@ _CONNECT_SECONDS: Final = 10.0
 _TRANSIENT_STATUSES: Final = frozenset({408, 429})
 
 
-class EventFollower:
-    """Follows one log: it gets lines and errors, and gives events and pauses; `finished` when no more events follow."""
+class EventFollower(Generic[E]):
+    """Follows one stream: it gets lines and errors, and gives events and pauses; `finished` when no more events follow.
 
-    def __init__(self, export: str, after: int, timeout_seconds: float | None) -> None:
-        self.path = f"api/exports/{encode_segment(export)}/events"
+    A broken stream continues after the event that `cursor_of` names.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        model: type[E],
+        cursor_of: Callable[[E], str],
+        after: str | None,
+        *,
+        what: str,
+        timeout_seconds: float | None = None,
+        params: Mapping[str, Sequence[str]] = {},
+    ) -> None:
+        self.path = path
         self.finished = False
-        self._export = export
-        self._last_seq = after
+        self._model = model
+        self._cursor_of = cursor_of
+        self._after = after
+        self._what = what
+        self._params = params
         self._timeout_seconds = timeout_seconds
         self._deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
         self._failures = 0
@@ -40,8 +60,9 @@ class EventFollower:
         left = READ_TIMEOUT_SECONDS
         if self._deadline is not None:
             left = max(0.05, min(left, self._deadline - time.monotonic()))
-        headers = {"Accept": "text/event-stream", "Last-Event-ID": str(self._last_seq)}
-        return {"headers": headers, "timeout": httpx.Timeout(min(_CONNECT_SECONDS, left), read=left)}
+        headers = {"Accept": "text/event-stream"} | ({} if self._after is None else {"Last-Event-ID": self._after})
+        timeout = httpx.Timeout(min(_CONNECT_SECONDS, left), read=left)
+        return {"headers": headers, "params": dict(self._params), "timeout": timeout}
 
     def on_response(self, response: httpx.Response) -> None:
         """Check the head of an answer; raises its error if it is not a stream. The body of an error must have been read."""
@@ -52,7 +73,7 @@ class EventFollower:
         elif not response.headers.get("Content-Type", "").startswith("text/event-stream"):
             raise ApiUnreachable(f"{response.url} answers with something other than events")
 
-    def feed_line(self, line: str) -> EventView | None:
+    def feed_line(self, line: str) -> E | None:
         """Take a line of the stream and return the event that it completes, else None; raises StillRunning after the deadline."""
         self._check_deadline()
         if line.startswith("data:"):
@@ -61,14 +82,14 @@ class EventFollower:
             return self._parse_event()
         return None
 
-    def _parse_event(self) -> EventView:
+    def _parse_event(self) -> E:
         data = "\n".join(self._data)
         self._data.clear()
         try:
-            event = EventView.model_validate_json(data, extra="ignore")
+            event = self._model.model_validate_json(data, extra="ignore")
         except ValidationError as error:
             raise ApiUnreachable("the stream holds something other than events of this version") from error
-        self._last_seq = event.seq
+        self._after = self._cursor_of(event)
         self._failures = 0
         return event
 
@@ -91,4 +112,19 @@ class EventFollower:
 
     def _check_deadline(self, seconds: float = 0) -> None:
         if self._deadline is not None and time.monotonic() + seconds > self._deadline:
-            raise StillRunning(f"{self._export} was still running after {self._timeout_seconds:g} s")
+            raise StillRunning(f"{self._what} was still running after {self._timeout_seconds:g} s")
+
+
+def build_export_follower(export: str, after: int, timeout_seconds: float | None) -> EventFollower[EventView]:
+    """Return the follower of an export's log, after the event with the `seq` `after`."""
+    path = f"api/exports/{encode_segment(export)}/events"
+    return EventFollower(
+        path, EventView, lambda event: str(event.seq), str(after), what=export, timeout_seconds=timeout_seconds
+    )
+
+
+def build_feed_follower(after: str | None, types: Sequence[str]) -> EventFollower[FeedEventView]:
+    """Return the follower of the account's feed, after the event with the id `after`, or from the first."""
+    cursor = None if after is None else check_header("after", after)
+    params = {"type": [*types]} if types else {}
+    return EventFollower("api/events", FeedEventView, lambda event: event.id, cursor, what="the feed", params=params)

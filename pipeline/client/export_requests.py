@@ -36,6 +36,7 @@ from pipeline.exports.schemas.export import (
     PlanReceipt,
     PreflightReport,
 )
+from pipeline.exports.schemas.feed import FeedEventView, FeedPage
 from pipeline.exports.schemas.inbox import Cause, InboxView
 
 Plan = Mapping[str, Any]
@@ -223,6 +224,18 @@ def events(export: str, *, after: int = 0, page_size: int = 1000) -> ResultPage[
         return call.map(
             lambda found: ResultPage(found.items, page_call(found.next_after) if found.next_after else None)
         )
+
+    return ResultPage(next_call=page_call(after))
+
+
+def account_events(
+    *, after: str | None = None, types: Sequence[str] = (), page_size: int = 1000
+) -> ResultPage[FeedEventView]:
+    """Yield the events so far of all exports, in the order of the feed, after the event with the id `after`."""
+
+    def page_call(after: str | None) -> Call[ResultPage[FeedEventView]]:
+        call = get("api/events", parse_as(FeedPage), after=after, type=[*types] or None, limit=page_size)
+        return call.map(lambda found: ResultPage(found.items, page_call(found.next_after) if found.more else None))
 
     return ResultPage(next_call=page_call(after))
 

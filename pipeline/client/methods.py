@@ -101,6 +101,7 @@ class ApiMethods:
     export_page: Final = Operation(export_requests.export_page)
     exports: Final = Listing(export_requests.exports)
     events: Final = Listing(export_requests.events)
+    account_events: Final = Listing(export_requests.account_events)
     cancel: Final = Operation(export_requests.cancel)
     retry: Final = Operation(export_requests.retry)
     amend: Final = Operation(export_requests.amend)

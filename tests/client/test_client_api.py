@@ -121,6 +121,13 @@ def test_lists_yield_all_pages(harness: ApiHarness, api: ClientAtHarness) -> Non
     log = api.collect("events", ids[0], page_size=2)
     assert [event.seq for event in log] == list(range(1, len(log) + 1))
     assert [event.seq for event in api.collect("events", ids[0], after=3, page_size=1)] == [e.seq for e in log[3:]]
+    feed = api.collect("account_events", page_size=20)
+    assert [each.seq for each in feed if each.export_id == ids[0]] == [event.seq for event in log]
+    assert api.collect("account_events", after=feed[9].id) == feed[10:]
+    assert [each.type for each in api.collect("account_events", types=["HANDED_OFF"], page_size=1)] == [
+        "HANDED_OFF"
+    ] * 3
+    assert api.collect("follow_account", most=len(feed)) == feed
     sent = api.collect("deliveries", export=ids[1], page_size=1)
     assert {each.export_id for each in sent} == {ids[1]}
     assert len(sent) == len(api.call("delivery_page", export=ids[1]).items) > 2

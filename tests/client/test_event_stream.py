@@ -39,6 +39,25 @@ def test_follow_after_an_event_asks_for_the_rest(server: ScriptedServer, client:
     assert [each.headers["Last-Event-ID"] for each in server.requests] == ["7", "8"]
 
 
+def test_broken_stream_of_the_feed_continues_after_the_last_event(server: ScriptedServer, client: Client) -> None:
+    of_export = {"exportId": "exp_1", "batchId": "b", "test": False}
+
+    def part(*ids: str, cut: bytes = b"") -> ScriptedAnswer:
+        lines = [f"id: {each}\ndata: {json.dumps({'id': each, 'seq': 1, **EVENT, **of_export})}\n\n" for each in ids]
+        return ScriptedAnswer(200, "".join(lines).encode() + cut, "text/event-stream")
+
+    server.answer_with(part("exp_1.7", "exp_2.1", cut=b"id: exp"), ScriptedAnswer(cut=True), part(), part("exp_1.8"))
+    received = client.collect(server.url, "follow_account", types=["HANDED_OFF", "EXPORT_FAILED"], most=3)
+    assert [each.id for each in received] == ["exp_1.7", "exp_2.1", "exp_1.8"]
+    assert {each.path for each in server.requests} == {"/api/events?type=HANDED_OFF&type=EXPORT_FAILED"}
+    assert [each.headers.get("Last-Event-ID") for each in server.requests] == [None, *["exp_2.1"] * 3]
+    client.collect(server.url, "follow_account", after="exp_1.8", most=1)
+    assert server.requests[-1].headers["Last-Event-ID"] == "exp_1.8"
+    server.answer_with(problem(400, "VALIDATION_ERROR"))
+    with pytest.raises(ApiProblem):
+        client.collect(server.url, "follow_account", after="exp_lost.1")
+
+
 def test_follow_may_stop_early(server: ScriptedServer, client: Client) -> None:
     server.answer_with(stream(1, 2, 3))
     assert [event.seq for event in client.collect(server.url, "follow", "exp_1", most=2)] == [1, 2]

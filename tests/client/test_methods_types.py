@@ -9,6 +9,7 @@ from pipeline.client import AsyncExports, Execution, ExportFile, Exports, Export
 from pipeline.customs.schemas import WaiverView
 from pipeline.deliveries.schemas.views import NotificationTrace
 from pipeline.exports.schemas.export import EventView, ExportSummary, ExportView
+from pipeline.exports.schemas.feed import FeedEventView
 from pipeline.interfaces.contracts.examples.catalog import read_example
 from tests.client.conftest import ScriptedServer, json_answer
 
@@ -22,6 +23,8 @@ def check_sync_types(api: Exports, plan: dict[str, object]) -> None:
     assert_type(api.partners(), Iterator[PartnerView])
     assert_type(api.exports(state="executed"), Iterator[ExportSummary])
     assert_type(api.events("exp_1", after=3), Iterator[EventView])
+    assert_type(api.account_events(types=["HANDED_OFF"]), Iterator[FeedEventView])
+    assert_type(api.follow_account(), Iterator[FeedEventView])
     assert_type(api.files(export), Iterator[ExportFile])
     api.inspect(1)  # type: ignore[arg-type]
     api.execute(plan, key="k")  # type: ignore[call-arg]

@@ -34,6 +34,7 @@ _IDS: Final = {
 _CURL_OPTIONS: Final = {
     "executeExport": "--header 'Idempotency-Key: order-run-481'",
     "readEvents": "--no-buffer --header 'Accept: text/event-stream'",
+    "readFeed": "--no-buffer --header 'Accept: text/event-stream'",
     "downloadArtifact": "--remote-name --remote-header-name",
     "downloadBundle": "--remote-name --remote-header-name",
 }
@@ -64,6 +65,9 @@ print(export.state, export.status)""",
     "readEvents": """\
 for event in api.follow("batch_2026_1124_01"):
     print(event.seq, event.type, event.data)""",
+    "readFeed": """\
+for event in api.follow_account():
+    print(event.id, event.batch_id, event.type)""",
     "cancelExport": """\
 export = api.cancel("batch_2026_1124_01")
 print(export.state)""",
@@ -112,6 +116,10 @@ console.log(data.state, data.status);""",
     "readEvents": """\
 for await (const event of api.events("batch_2026_1124_01")) {
   console.log(event.seq, event.type, event.data);
+}""",
+    "readFeed": """\
+for await (const event of api.accountEvents()) {
+  console.log(event.id, event.batchId, event.type);
 }""",
     "cancelExport": """\
 const { data } = await api.POST("/api/exports/{id}/cancel", { params: { path: { id: "batch_2026_1124_01" } } });
