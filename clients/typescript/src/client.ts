@@ -11,7 +11,7 @@ import type {
 
 import { Corrupted, StillRunning } from "./errors.js";
 import { followEvents } from "./events.js";
-import type { ArtifactView, EventView, ExecuteRequest, ExportView, paths } from "./schema.js";
+import type { ArtifactView, EventView, ExecuteRequest, ExportView, FeedEventView, paths } from "./schema.js";
 import { type CallOptions, type ExportsOptions, type Init, Transport, type Verb } from "./transport.js";
 
 type Operation = Record<string | number, unknown>;
@@ -39,6 +39,9 @@ export type Method<V extends Verb> = <
 
 /** An approved plan. */
 export type Plan = NonNullable<ExecuteRequest["plan"]>;
+
+/** A type of events. */
+export type EventType = NonNullable<NonNullable<paths["/api/events"]["get"]["parameters"]["query"]>["type"]>[number];
 
 /** The answer to `execute`: the export, and whether the answer repeats the first one to the same key. */
 export interface Execution {
@@ -137,7 +140,30 @@ export class Exports {
       });
       return response;
     };
-    return followEvents(open, options.after ?? 0, options.signal);
+    return followEvents(open, (event: EventView) => event.seq, options.after ?? 0, options.signal);
+  }
+
+  /**
+   * Yield each event of all exports of the account as it happens, past ones first, after the event with the id `after`.
+   *
+   * It never ends; a broken stream continues after the last event. `types` leaves out other events.
+   */
+  accountEvents(
+    options: { readonly after?: string; readonly types?: readonly EventType[]; readonly signal?: AbortSignal } = {},
+  ): AsyncGenerator<FeedEventView, void, undefined> {
+    const open = async (after: string | undefined, signal: AbortSignal): Promise<Response> => {
+      const { response } = await this.#transport.attempt("get", "/api/events", {
+        parseAs: "stream",
+        headers: { Accept: "text/event-stream" },
+        params: {
+          query: { ...(options.types && { type: [...options.types] }) },
+          header: { ...(after !== undefined && { "Last-Event-ID": after }) },
+        },
+        signal,
+      });
+      return response;
+    };
+    return followEvents(open, (event: FeedEventView) => event.id, options.after, options.signal);
   }
 
   /** Return a document's bytes; throws Corrupted if they do not have the hash that the export names. */

@@ -1,4 +1,4 @@
-/** Following an export's log as server-sent events: the position in the log, and what to do about a broken stream. */
+/** Following a log or a feed as server-sent events: the last event, and what to do about a broken stream. */
 
 import { createParser } from "eventsource-parser";
 
@@ -13,26 +13,27 @@ const RECONNECT_MS = 500;
 const MAX_FAILURES = 10;
 const TRANSIENT_STATUSES: ReadonlySet<number> = new Set([408, 429]);
 
-/** Opens the stream after the event with this `seq`. */
-export type Open = (lastSeq: number, signal: AbortSignal) => Promise<Response>;
+/** Opens the stream after the event of this cursor. */
+export type Open<Cursor> = (after: Cursor, signal: AbortSignal) => Promise<Response>;
 
-/** Yield the events after the one with the `seq` `after` until no more will follow. */
-export async function* followEvents(
-  open: Open,
-  after: number,
+/** Yield the events after the one of the cursor `after` until no more will follow. */
+export async function* followEvents<Event extends EventView, Cursor>(
+  open: Open<Cursor>,
+  cursorOf: (event: Event) => Cursor,
+  after: Cursor,
   signal: AbortSignal | undefined,
-): AsyncGenerator<EventView, void, undefined> {
-  let lastSeq = after;
+): AsyncGenerator<Event, void, undefined> {
+  let last = after;
   let failures = 0;
   for (;;) {
     const silence = new Silence(SILENCE_MS);
     let pauseMs = RECONNECT_MS;
     try {
       const end = AbortSignal.any([silence.signal, ...(signal ? [signal] : [])]);
-      const response = await silence.limit(open(lastSeq, end));
+      const response = await silence.limit(open(last, end));
       if (response.status === 204) return;
-      for await (const event of readEvents(response, silence)) {
-        lastSeq = event.seq;
+      for await (const event of readEvents<Event>(response, silence)) {
+        last = cursorOf(event);
         failures = 0;
         yield event;
       }
@@ -51,12 +52,15 @@ export async function* followEvents(
   }
 }
 
-async function* readEvents(response: Response, silence: Silence): AsyncGenerator<EventView, void, undefined> {
+async function* readEvents<Event extends EventView>(
+  response: Response,
+  silence: Silence,
+): AsyncGenerator<Event, void, undefined> {
   if (!response.headers.get("Content-Type")?.startsWith("text/event-stream") || response.body === null) {
     throw new ApiUnreachable(`${response.url} answers with something other than events`);
   }
-  const found: EventView[] = [];
-  const parser = createParser({ onEvent: ({ data }) => found.push(parseEvent(data)) });
+  const found: Event[] = [];
+  const parser = createParser({ onEvent: ({ data }) => found.push(parseEvent<Event>(data)) });
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   for (;;) {
     const { done, value } = await silence.limit(reader.read());
@@ -66,7 +70,7 @@ async function* readEvents(response: Response, silence: Silence): AsyncGenerator
   }
 }
 
-function parseEvent(data: string): EventView {
+function parseEvent<Event extends EventView>(data: string): Event {
   let event: unknown;
   try {
     event = JSON.parse(data);
@@ -76,7 +80,7 @@ function parseEvent(data: string): EventView {
   if (typeof event !== "object" || event === null || !("seq" in event) || typeof event.seq !== "number") {
     throw new ApiUnreachable("the stream holds something other than events of this version");
   }
-  return event as EventView;
+  return event as Event;
 }
 
 /** Return whether opening the stream again cannot help. */

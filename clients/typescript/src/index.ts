@@ -1,6 +1,6 @@
 /** The client of the export execution service. */
 
-export { type Answer, type Execution, Exports, type Method, type Plan } from "./client.js";
+export { type Answer, type EventType, type Execution, Exports, type Method, type Plan } from "./client.js";
 export {
   ApiProblem,
   ApiUnreachable,

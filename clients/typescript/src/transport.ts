@@ -30,7 +30,11 @@ export interface CallOptions {
 /** One call as openapi-fetch takes it. */
 export interface Init extends CallOptions {
   readonly headers?: Record<string, unknown>;
-  readonly params?: { readonly path?: Record<string, unknown>; readonly header?: Record<string, unknown> };
+  readonly params?: {
+    readonly path?: Record<string, unknown>;
+    readonly query?: Record<string, unknown>;
+    readonly header?: Record<string, unknown>;
+  };
   readonly body?: unknown;
   readonly parseAs?: string;
 }

@@ -186,6 +186,21 @@ test("a broken stream continues after its last event, and ends when no more foll
   assert.equal(server.requests[0]?.headers.authorization, "Bearer exp_test_1");
 });
 
+test("a broken stream of the account's feed continues after its last event", async (t) => {
+  const first = event(7) + event(8, "HANDED_OFF") + "id: exp_1.9";
+  const server = await ScriptedServer.start(t, stream(first, "break"), cut, busy, stream(event(9)));
+  const seen: string[] = [];
+  for await (const each of server.client().accountEvents({ types: ["HANDED_OFF", "EXPORT_FAILED"] })) {
+    seen.push(each.id);
+    if (seen.length === 3) break;
+  }
+  assert.deepEqual(seen, ["exp_1.7", "exp_1.8", "exp_1.9"]);
+  assert.deepEqual(server.requests.map(({ headers }) => headers["last-event-id"]), [undefined, "exp_1.8", "exp_1.8", "exp_1.8"]);
+  assert.deepEqual([...new Set(server.requests.map(({ path }) => path))], ["/api/events?type=HANDED_OFF&type=EXPORT_FAILED"]);
+  await server.client().accountEvents({ after: "exp_1.8" }).next();
+  assert.equal(server.requests.at(-1)?.headers["last-event-id"], "exp_1.8");
+});
+
 test("a stream that is refused, or holds something else, is an error", async (t) => {
   const refused = await ScriptedServer.start(t, problem(404, "NOT_FOUND"));
   await assert.rejects(refused.client().events(id).next(), ApiProblem);

@@ -44,6 +44,12 @@ test("a plan is executed once, followed to its end, and its documents fetched", 
     if (rest.length === 2) break;
   }
   assert.deepEqual(rest, [3, 4]);
+  const ofAccount: string[] = [];
+  for await (const event of api.accountEvents({ types: ["EXPORT_ACCEPTED"], signal: AbortSignal.timeout(60_000) })) {
+    ofAccount.push(event.batchId);
+    if (event.exportId === done.exportId) break;
+  }
+  assert.equal(ofAccount.at(-1), plan.batchId);
 });
 
 test("lists, entity tags and refusals are those of the service", async () => {
