@@ -12,6 +12,7 @@ from rich.text import Text
 from pipeline.core.text_safety import make_legible
 from pipeline.deliveries.entries.facets import describe_headlines
 from pipeline.exports.schemas.export import EventView, ExportSummary, ExportView, StepView
+from pipeline.exports.schemas.feed import FeedEventView
 from pipeline.exports.schemas.submissions import BrokerSubmissionView
 from pipeline.exports.states import ExportState, Outcome, StepState
 from pipeline.interfaces.cli.output import FittedTable, build_table
@@ -186,12 +187,16 @@ def format_submission(submission: BrokerSubmissionView) -> Text:
 
 
 def format_event(event: EventView) -> Text:
-    """Return an event as one line: number, time, what happened, by what, and its type; `--json` has its data."""
+    """Return an event as one line: number, time, what happened, by what, and its type; `--json` has its data.
+
+    An event of the feed has its id in place of the number, and its day and its batch.
+    """
     mark, sentence = describe_event(event)
     text = f"{mark} {escape(make_legible(sentence))}"
-    return Text.from_markup(
-        f"[dim]{event.seq:>5}  {event.at:%H:%M:%S.%f}[/]  {text}  [dim]{escape(event.actor)}  {event.type}[/]"
-    )
+    place = f"{event.seq:>5}  {event.at:%H:%M:%S.%f}"
+    if isinstance(event, FeedEventView):
+        place = f"{escape(event.id)}  {event.at:%Y-%m-%d %H:%M:%S.%f}  {escape(event.batch_id)}"
+    return Text.from_markup(f"[dim]{place}[/]  {text}  [dim]{escape(event.actor)}  {event.type}[/]")
 
 
 #: Members of every message, and long ones; the sample must show what differs.

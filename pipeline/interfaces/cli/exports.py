@@ -1,4 +1,4 @@
-"""The commands about exports: execute, amend, cancel, retry, list, inspect, events, artifacts."""
+"""The commands about exports: execute, amend, cancel, retry, list, inspect, artifacts."""
 
 import time
 import webbrowser
@@ -28,12 +28,10 @@ from pipeline.interfaces.cli.output import (
     ExitCode,
     Failure,
     Json,
-    print_json,
     print_result,
     report_errors,
     show_progress,
     stderr_console,
-    stdout_console,
 )
 from pipeline.interfaces.cli.plans import compute_idempotency_key, read_plan
 from pipeline.interfaces.cli.progress import FINAL_EVENTS, ProgressReporter
@@ -330,28 +328,6 @@ def open_console(
     if browser and not as_json:
         # False without a browser; the address is printed already.
         webbrowser.open(address)
-
-
-@app.command()
-@report_errors
-def events(
-    export: ExportId,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Show new events, too, until Ctrl-C.")] = False,
-    after: Annotated[int, typer.Option(min=0, help="Start after this sequence number.")] = 0,
-    api_url: ApiUrl = None,
-    api_key: ApiKey = None,
-    as_json: Json = False,
-) -> None:
-    """Show an export's log; with --json one event a line."""
-    with connect(api_url, api_key) as api:
-        event_stream: Iterator[EventView] = (
-            api.follow(export, after=after) if follow else api.events(export, after=after)
-        )
-        for event in event_stream:
-            if as_json:
-                print_json(event.model_dump_json(by_alias=True))
-            else:
-                stdout_console().print(export_view.format_event(event), soft_wrap=True)
 
 
 def _download(api: Exports, export: ExportView, folder: Path, *, with_bundle: bool) -> list[Path]:

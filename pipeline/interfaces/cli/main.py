@@ -48,7 +48,10 @@ COMMANDS: Final = {
     "list": ("exports", "List exports, newest first, with outcome and progress."),
     "open": ("exports", "Open the console, or an export's page in it, in your browser; print its address."),
     "inspect": ("exports", "Show an export's state, steps, documents, messages and customs broker's answer."),
-    "events": ("exports", "Show an export's log; with --json one event a line."),
+    "events": (
+        "events",
+        "Show an export's log, or with --account all events of the account; with --json one event a line.",
+    ),
     "stats": ("stats", "Show what happened to exports: outcomes, durations, queues, customs brokers, corrections."),
     "listen": (
         "listener",

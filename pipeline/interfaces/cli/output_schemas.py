@@ -26,6 +26,7 @@ from pipeline.customs.tariff.editions import EditionKind
 from pipeline.deliveries.schemas.cloudevent import CloudEventEnvelope
 from pipeline.deliveries.schemas.views import NotificationTrace
 from pipeline.exports.schemas.export import ActPage, ArtifactView, EventView, ExportPage, ExportView
+from pipeline.exports.schemas.feed import FeedEventView
 from pipeline.exports.schemas.inbox import InboxView
 from pipeline.exports.schemas.plan import Plan
 from pipeline.interfaces.cli import output_models as models
@@ -184,7 +185,7 @@ OUTPUTS: Final[dict[str, Any]] = {
     "list": ExportPage,
     "open": models.AddressOutput,
     "inspect": ExportView | models.ExportTag,
-    "events": EventView,
+    "events": FeedEventView | EventView,
     "stats": StatsView,
     "listen": models.ListenerStart | models.ForwardAttempt,
     "consume": CloudEventEnvelope | models.UnreadableMessage,

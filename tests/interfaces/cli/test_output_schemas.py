@@ -107,6 +107,7 @@ inspect {exportId}
 inspect {exportId} --etag
 open {exportId} --no-browser
 events {exportId}
+events --account --type HANDED_OFF
 stats
 execute {asked} --wait=answer
 inbox
