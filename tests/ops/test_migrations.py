@@ -328,13 +328,13 @@ def write_old_events(connection: sa.Connection, events: list[tuple[str, int, int
 
 
 def test_upgrade_puts_old_events_into_the_feed_by_their_time(bare_database: Database) -> None:
-    upgrade_database(bare_database, "0006")
+    upgrade_database(bare_database, "0008")
     old = [("exp_a", 1, 1), ("exp_a", 2, 1), ("exp_b", 1, 2), ("exp_z", 1, 2), ("exp_b", 2, 2), ("exp_a", 3, 3)]
     # The clock was set back before the last event of exp_b.
     old += [("exp_b", 3, 5), ("exp_b", 4, 4), ("exp_a", 4, 4)]
     with bare_database.engine.begin() as connection:
         write_old_events(connection, old)
-    upgrade_database(bare_database, "0007")
+    upgrade_database(bare_database, "0009")
     with bare_database.engine.begin() as connection:
         # An event that is written between both revisions, by the older version.
         connection.execute(sa.text("UPDATE exports SET next_seq = 6 WHERE id = 'exp_a'"))
@@ -351,7 +351,7 @@ def test_upgrade_puts_old_events_into_the_feed_by_their_time(bare_database: Data
         ("acc_1", "exp_b", 3, 4, 5),
         ("acc_1", "exp_a", 5, 5, None),
     ]
-    downgrade_database(bare_database, "0007")
+    downgrade_database(bare_database, "0009")
     upgrade_database(bare_database)
     with bare_database.engine.connect() as connection:
         assert connection.scalar(sa.text("SELECT count(*) FROM feed")) == len(rows)

@@ -2,7 +2,8 @@
 
 from pydantic import Field
 
-from pipeline.exports.schemas.export import EventView, View
+from pipeline.exports.schemas.export import EventView
+from pipeline.exports.schemas.view import View
 
 
 class FeedEventView(EventView):

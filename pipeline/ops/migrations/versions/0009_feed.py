@@ -1,16 +1,14 @@
 """The feed of an account: which events each transaction wrote, noted by triggers for every process that writes."""
 
-from __future__ import annotations
-
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0007"
-down_revision = "0006"
+revision = "0009"
+down_revision = "0008"
 branch_labels = None
 depends_on = None
 
-#: The export's row counts its events. Without rows in the feed, the export is older than it: 0008 adds the events before.
+#: The export's row counts its events. Without rows in the feed, the export is older than it: 0010 adds the events before.
 _ADD = (
     "INSERT INTO feed (account_id, export_id, first_seq, last_seq)"
     " SELECT NEW.account_id, NEW.id, new_events.first_seq, NEW.next_seq - 1 FROM ("

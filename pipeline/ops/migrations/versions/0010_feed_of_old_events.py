@@ -3,12 +3,10 @@
 They have a revision of their own, so that exports are accepted and executed meanwhile: the one before locks `exports`.
 """
 
-from __future__ import annotations
-
 from alembic import op
 
-revision = "0008"
-down_revision = "0007"
+revision = "0010"
+down_revision = "0009"
 branch_labels = None
 depends_on = None
 
