@@ -46,14 +46,14 @@ def hand_off(workflow: WorkflowHarness, batch: str, *, broker: str = factories.B
     assert workflow.state(export_id) == "executed"
 
 
-def answer(workflow: WorkflowHarness, batch: str, *statuses: str) -> None:
-    """Record answers of the customs broker; on SQLite they come an hour after each other."""
+def answer(workflow: WorkflowHarness, batch: str, *statuses: str, at: str | None = None) -> None:
+    """Record answers of the customs broker, decided `at` this time; on SQLite they come an hour after each other."""
     with workflow.runtime.db.read() as session:
         of_batch = select(BrokerSubmission.id).join(Export, col(Export.id) == col(BrokerSubmission.export_id))
         submission = session.scalars(of_batch.where(col(Export.batch_id) == batch)).one()
     for status in statuses:
         workflow.clock.pass_seconds(3600)
-        body = AcknowledgementBody.model_validate({"id": status, "status": status})
+        body = AcknowledgementBody.model_validate({"id": status, "status": status, "at": at})
         broker_answers.receive_answer(workflow.runtime, submission, body, "partner:br")
 
 
@@ -97,7 +97,8 @@ def test_handoff_reaches_each_milestone_once_and_the_newest_stands_first(workflo
 
 def test_late_answer_that_does_not_move_the_status_reaches_nothing(workflow: WorkflowHarness) -> None:
     hand_off(workflow, "A")
-    answer(workflow, "A", "released", "query")
+    answer(workflow, "A", "released")
+    answer(workflow, "A", "query", at="2026-01-02T00:00:00Z")
     assert list_batches(workflow, SENT_BACK) == []
 
 
@@ -160,7 +161,8 @@ def test_statistics_count_what_the_list_shows(workflow: WorkflowHarness, monkeyp
     for batch in ("A", "B", "C"):
         hand_off(workflow, batch)
     answer(workflow, "A", "query", "rejected", "accepted", "filed")
-    answer(workflow, "B", "released", "rejected")
+    answer(workflow, "B", "released")
+    answer(workflow, "B", "rejected", at="2026-01-02T00:00:00Z")
     (broker,) = read_stats(workflow).brokers
     assert broker.sent_back == len(list_batches(workflow, SENT_BACK)) == 1
     assert read_stats(workflow).now.accepted_today == len(list_batches(workflow, ACCEPTED)) == 2
