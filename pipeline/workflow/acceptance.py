@@ -42,7 +42,7 @@ from pipeline.workflow import read_model
 from pipeline.workflow.acceptance_events import describe_acceptance, describe_planning
 from pipeline.workflow.export_limit import check_active_exports
 from pipeline.workflow.idempotency import Acceptance, IdempotentRequest, request_fingerprint
-from pipeline.workflow.partner_checks import check_partners, refuse_uncarried
+from pipeline.workflow.partner_checks import FILES_NOTHING, check_partners, list_broker_findings, refuse_uncarried
 from pipeline.workflow.preflight import (
     Findings,
     already_executed,
@@ -258,7 +258,9 @@ def check_new_plan(
         raise PlanNotExecutable(top_findings(found.all), count_by_rule(found.all))
     # Not in the transaction that writes: this may take a second for a large plan. A later change of a partner has the effect
     # of one after the acceptance: messages of a paused partner wait, and the handoff checks the file again.
-    refuse_uncarried(check_partners(session, caller, hashed.plan), hashed.plan)
+    about_broker = list_broker_findings(check_partners(session, runtime.settings, caller, hashed.plan), hashed.plan)
+    refuse_uncarried(about_broker)
+    found = replace(found, all=[*found.all, *(each for each in about_broker if each.rule == FILES_NOTHING)])
     printing = find_print_settings(session, caller.account_id, hashed.plan.broker.id)
     return CheckedPlan(hashed, found, rules, now, queues, printing)
 

@@ -1,13 +1,16 @@
 """The checks of a plan against its partners: that both can be reached, and that the broker's own file carries its facts."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import bindparam, or_, select
 from sqlmodel import Session
 
+from config.settings import Settings
 from pipeline.accounts.api_keys import Caller
 from pipeline.accounts.models import Partner
+from pipeline.accounts.recipients import BORDERBUDDY
 from pipeline.accounts.states import PartnerState, describe_activation
 from pipeline.core.db import table
 from pipeline.core.errors import PartnerNotLive, PlanNotExecutable, UnknownPartner
@@ -16,15 +19,28 @@ from pipeline.documents.formats.profile_checks import check_file
 from pipeline.documents.schemas.profile import MessageProfile, read_own_file
 from pipeline.exports.schemas.plan import Plan
 
+#: The rule of a live export to a test partner.
+FILES_NOTHING: Final = "A04"
+
 _partners = table(Partner).c
-_FIND_PARTNERS: Final = select(_partners.kind, _partners.id, _partners.state, _partners.test, _partners.profile).where(
+_FIND_PARTNERS: Final = select(
+    _partners.kind, _partners.id, _partners.state, _partners.test, _partners.path, _partners.profile
+).where(
     _partners.account_id == bindparam("of_account"),
     or_(_partners.id == bindparam("broker"), _partners.id == bindparam("warehouse")),
 )
 
 
-def check_partners(session: Session, caller: Caller, plan: Plan) -> Mapping[str, Any] | None:
-    """Return the profile of the plan's broker, None without one.
+@dataclass(frozen=True)
+class BrokerFacts:
+    """The profile of a plan's broker, None without one, and whether nobody files what it gets of a live export."""
+
+    profile: Mapping[str, Any] | None
+    files_nothing: bool
+
+
+def check_partners(session: Session, settings: Settings, caller: Caller, plan: Plan) -> BrokerFacts:
+    """Return what is known of the plan's broker.
 
     Raises UnknownPartner or PartnerNotLive if the plan names a partner that this caller cannot reach.
     """
@@ -50,18 +66,34 @@ def check_partners(session: Session, caller: Caller, plan: Plan) -> Mapping[str,
                 f"the {noun} {partner_id} is live, and a test export must not reach it; name a test partner",
                 field=field,
             )
-    profile: Mapping[str, Any] | None = partners["customs_broker", plan.broker.id].profile
-    return profile
+    broker = partners["customs_broker", plan.broker.id]
+    # A test partner is reached by the sandbox of the path.
+    if broker.path == BORDERBUDDY and not broker.test and settings.borderbuddy_url is None:
+        raise PartnerNotLive(
+            f"the customs broker {broker.id} takes handoffs by the BorderBuddy contract, and this installation has no"
+            " endpoint of it; set EXPORTS_BORDERBUDDY_URL, or name another customs broker",
+            field="/plan/broker/id",
+        )
+    return BrokerFacts(broker.profile, files_nothing=broker.test and caller.mode == "live")
 
 
-def list_file_findings(profile: Mapping[str, Any] | None, plan: Plan) -> Sequence[Finding]:
-    """Return the findings about the broker's own message; a table has none."""
-    own = None if profile is None else read_own_file(profile)
-    return check_file(own, plan) if isinstance(own, MessageProfile) else []
+def list_broker_findings(broker: BrokerFacts, plan: Plan) -> Sequence[Finding]:
+    """Return the findings about a broker that files nothing (A04), and about the broker's own message; a table has none."""
+    own = None if broker.profile is None else read_own_file(broker.profile)
+    about_file = check_file(own, plan) if isinstance(own, MessageProfile) else []
+    if not broker.files_nothing:
+        return about_file
+    sandbox = Finding.warning(
+        FILES_NOTHING,
+        "/broker/id",
+        f"Customs broker {plan.broker.id} is a test partner: it may answer like a sandbox, and nobody files the entry.",
+        "Name the customs broker who files. If this is a trial, use a test key.",
+    )
+    return [sandbox, *about_file]
 
 
-def refuse_uncarried(profile: Mapping[str, Any] | None, plan: Plan) -> None:
+def refuse_uncarried(found: Sequence[Finding]) -> None:
     """Raise PlanNotExecutable if the broker's own message cannot carry a number of the plan."""
-    blocking = [finding for finding in list_file_findings(profile, plan) if finding.severity == "block"]
+    blocking = [finding for finding in found if finding.severity == "block"]
     if blocking:
         raise PlanNotExecutable(top_findings(blocking), count_by_rule(blocking))

@@ -51,7 +51,7 @@ from pipeline.exports.schemas.export import ExecuteRequest, PreflightReport, Rul
 from pipeline.exports.schemas.plan import Plan
 from pipeline.orders.batches import PlannedFacts, find_planned
 from pipeline.orders.sync import Owner
-from pipeline.workflow.partner_checks import check_partners, list_file_findings
+from pipeline.workflow.partner_checks import check_partners, list_broker_findings
 
 #: The findings of the plans that this process checked last, by plan hash, day, rules, and edition of the tariff of each unit.
 #: The hash covers all but the approval.
@@ -163,7 +163,9 @@ def _preflight(
     with runtime.db.read() as session, use_rules(rulesets.read_active(session)):
         about_file: Sequence[Finding] = ()
         try:
-            about_file = list_file_findings(check_partners(session, caller, hashed.plan), hashed.plan)
+            about_file = list_broker_findings(
+                check_partners(session, runtime.settings, caller, hashed.plan), hashed.plan
+            )
         except (UnknownPartner, PartnerNotLive) as unreached:
             refused.append(_refusal_finding("A01", unreached))
         executed = find_executed_export(session, caller, hashed.plan.batch_id)

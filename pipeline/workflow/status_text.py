@@ -7,6 +7,7 @@ from typing import Final
 from pipeline.deliveries.models import BrokerSubmission
 from pipeline.exports.models import Export, Step
 from pipeline.exports.states import ExportState, StepState, SubmissionState
+from pipeline.workflow.partner_checks import FILES_NOTHING
 from pipeline.workflow.steps import STEPS_BY_NAME
 
 _SUBMISSION_TEXTS: Final = {
@@ -64,6 +65,8 @@ def describe_export(
         " - ".join(filter(None, (_describe_submission(row, retried.get(row.partner_id)), headlines.get(row.id))))
         for row in submissions
     ]
+    if any(finding["rule"] == FILES_NOTHING for finding in export.findings):
+        answers = [f"{answer} (sandbox: nobody files)" for answer in answers]
     given_up = [
         f"{count} {_messages(count)} to {partner} could not be delivered" for partner, count in undelivered.items()
     ]

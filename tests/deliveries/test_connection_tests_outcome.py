@@ -320,10 +320,10 @@ def test_live_export_needs_live_partners_and_test_export_test_partners(
     for caller, expected in zip(callers, (live, test), strict=True):
         with runtime.db.read() as session:
             if expected is None:
-                partner_checks.check_partners(session, caller, plan)
+                partner_checks.check_partners(session, runtime.settings, caller, plan)
                 continue
             with pytest.raises(PartnerNotLive) as refused:
-                partner_checks.check_partners(session, caller, plan)
+                partner_checks.check_partners(session, runtime.settings, caller, plan)
         assert (refused.value.message, refused.value.field) == (
             f"the warehouse {NAME} {expected}",
             "/plan/warehouse/id",

@@ -1,20 +1,31 @@
 """Partners are checked before the transaction that writes the export; the handoff meets their later changes."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import pytest
+from sqlalchemy import update
+from sqlmodel import col
 
 from pipeline.accounts import partners
+from pipeline.accounts.api_keys import Mode
+from pipeline.accounts.models import Partner
 from pipeline.accounts.schemas import PartnerChanges
 from pipeline.core.errors import PartnerNotLive, PlanNotExecutable
 from pipeline.core.failpoints import hooks
+from pipeline.core.findings import Finding
 from pipeline.deliveries.streams import recovery
 from pipeline.exports.models import Export
+from pipeline.exports.plans import hash_plan
+from pipeline.exports.schemas.plan import Plan
 from pipeline.workflow.interventions import retry_export
+from pipeline.workflow.preflight import preflight
+from pipeline.workflow.read_model import read_export
 from tests.support import factories
 from tests.workflow.conftest import WorkflowHarness
+from tests.workflow.revisions import execute_export
 
 PROFILES: Final = Path(__file__).resolve().parents[2] / "examples" / "profiles"
 X12: Final[factories.Json] = json.loads((PROFILES / "x12.json").read_text(encoding="utf-8"))
@@ -62,3 +73,36 @@ def test_message_that_is_set_after_the_check_fails_the_handoff_until_it_fits(
     retry_export(workflow.runtime, factories.ACCOUNT, export_id, "key_test")
     workflow.finish(export_id)
     assert workflow.state(export_id) == "executed"
+
+
+def test_live_export_to_borderbuddy_needs_its_endpoint(workflow: WorkflowHarness) -> None:
+    workflow.change(update(Partner).where(col(Partner.id) == factories.BROKER).values(path="borderbuddy"))
+    plan = factories.plan()
+    (found,) = [each for each in find(workflow, plan) if each.rule == "A01"]
+    assert (found.severity, found.pointer) == ("block", "/broker/id")
+    assert found.remedy == "Set EXPORTS_BORDERBUDDY_URL, or name another customs broker."
+    with pytest.raises(PartnerNotLive) as refused:
+        workflow.accept(plan)
+    assert (refused.value.field, workflow.count(Export)) == ("/plan/broker/id", 0)
+    settings = workflow.runtime.settings.model_copy(update={"borderbuddy_url": "https://broker.example/handoffs"})
+    connected = replace(workflow, runtime=replace(workflow.runtime, settings=settings))
+    assert find(connected, plan) == find(workflow, plan)[1:]
+    assert connected.accept(plan).created
+
+
+@pytest.mark.parametrize(("test", "mode", "rules"), [(True, "live", ["A04"]), (True, "test", []), (False, "live", [])])
+def test_live_export_to_a_test_partner_says_that_nobody_files(
+    workflow: WorkflowHarness, *, test: bool, mode: Mode, rules: list[str]
+) -> None:
+    workflow.change(update(Partner).values(test=test))
+    own = replace(workflow, caller=replace(workflow.caller, mode=mode))
+    assert [each.rule for each in find(own, factories.plan()) if each.rule.startswith("A")] == rules
+    export_id = execute_export(own)
+    with workflow.runtime.db.read() as session:
+        view = read_export(session, factories.ACCOUNT, export_id, test=mode == "test")
+    assert [each.rule for each in view.findings if each.rule.startswith("A")] == rules
+    assert view.status.endswith("(sandbox: nobody files)") is bool(rules)
+
+
+def find(workflow: WorkflowHarness, plan: factories.Json) -> list[Finding]:
+    return preflight(workflow.runtime, workflow.caller, hash_plan(Plan.model_validate(plan), plan))
