@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Select, bindparam, select, text, update
+from sqlalchemy import Select, TextClause, bindparam, select, text, update
 from sqlmodel import Session
 
 from pipeline.core.clock import add_years
@@ -70,23 +70,27 @@ def _invoice_key(unit: Unit, *, test: bool) -> str:
     return key.encode().lower().decode()
 
 
-def _find_users(key: Any, condition: str, of: str) -> Select[Any]:
+# They must equal the conditions of the indexes, or the indexes are not used.
+_KEY_IN_USE: Final = text("control_number_key IS NOT NULL AND NOT released")
+_HAS_INVOICE: Final = text("invoice_key IS NOT NULL")
+_SSCC_IN_USE: Final = text("NOT released")
+
+
+def _find_users(key: Any, condition: TextClause, of: str) -> Select[Any]:
     return (
         select(key.label("key"), _exports.id, _exports.batch_id, _exports.state, _exports.accepted_at)
         .join(table(Export), _exports.id == _units.export_id)
         .where(
             _units.account_id == bindparam("of_account"),
-            # Must equal the condition of the index, or the index is not used.
-            text(condition),
+            condition,
             key.in_(bindparam(of, expanding=True)),
             _exports.batch_id != bindparam("of_batch"),
         )
     )
 
 
-_KEY_IN_USE: Final = "control_number_key IS NOT NULL AND NOT released"
 _same_invoice = (
-    _find_users(_units.invoice_key, "invoice_key IS NOT NULL", "invoices")
+    _find_users(_units.invoice_key, _HAS_INVOICE, "invoices")
     .where(_exports.state.not_in(constants(_WITHOUT_GOODS)))
     .limit(bindparam("most"))
     .subquery()
@@ -96,10 +100,10 @@ _FIND_USERS: Final = _find_users(_units.control_number_key, _KEY_IN_USE, "number
 )
 
 
-def _select_outdated(of: Any, number: Any, condition: str) -> tuple[Any, ...]:
+def _select_outdated(of: Any, number: Any, condition: TextClause) -> tuple[Any, ...]:
     outdated = of.export_id.in_(bindparam("of_exports", expanding=True))
     numbers = number.in_(bindparam("numbers", expanding=True))
-    return of.account_id == bindparam("of_account"), text(condition), numbers, outdated
+    return of.account_id == bindparam("of_account"), condition, numbers, outdated
 
 
 _FREE_KEYS: Final = (
@@ -108,9 +112,7 @@ _FREE_KEYS: Final = (
     .values(control_number_key=None)
 )
 _FREE_SSCCS: Final = (
-    update(table(ExportPackage))
-    .where(*_select_outdated(_packages, _packages.sscc, "NOT released"))
-    .values(released=True)
+    update(table(ExportPackage)).where(*_select_outdated(_packages, _packages.sscc, _SSCC_IN_USE)).values(released=True)
 )
 
 
