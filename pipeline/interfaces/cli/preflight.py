@@ -75,7 +75,8 @@ def preflight(
         raise Failure("--rules needs --offline: the service checks by its active rules", code=ExitCode.USAGE)
     body = read_plan(plan)
     if offline:
-        now = utc_now() if on is None else on.replace(tzinfo=UTC)
+        # The end of the day, so that an approval of that day counts.
+        now = utc_now() if on is None else on.replace(hour=23, minute=59, second=59, tzinfo=UTC)
         parsed = parse_json(json.dumps(body).encode(), Plan, max_depth=get_settings().max_json_depth)
         hashed = export_plans.hash_plan(parsed.model, parsed.raw)
         with rules_of(rules):
