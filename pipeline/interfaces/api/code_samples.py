@@ -34,7 +34,6 @@ _IDS: Final = {
 _CURL_OPTIONS: Final = {
     "executeExport": "--header 'Idempotency-Key: order-run-481'",
     "readEvents": "--no-buffer --header 'Accept: text/event-stream'",
-    "readFeed": "--no-buffer --header 'Accept: text/event-stream'",
     "downloadArtifact": "--remote-name --remote-header-name",
     "downloadBundle": "--remote-name --remote-header-name",
 }
@@ -66,7 +65,7 @@ print(export.state, export.status)""",
 for event in api.follow("batch_2026_1124_01"):
     print(event.seq, event.type, event.data)""",
     "readFeed": """\
-for event in api.follow_account():
+for event in api.account_events():
     print(event.id, event.batch_id, event.type)""",
     "cancelExport": """\
 export = api.cancel("batch_2026_1124_01")
@@ -118,9 +117,8 @@ for await (const event of api.events("batch_2026_1124_01")) {
   console.log(event.seq, event.type, event.data);
 }""",
     "readFeed": """\
-for await (const event of api.accountEvents()) {
-  console.log(event.id, event.batchId, event.type);
-}""",
+const { data } = await api.GET("/api/events", { params: { query: { limit: 500 } } });
+for (const item of data.items) console.log(item.id, item.batchId, item.type);""",
     "cancelExport": """\
 const { data } = await api.POST("/api/exports/{id}/cancel", { params: { path: { id: "batch_2026_1124_01" } } });
 console.log(data.state);""",

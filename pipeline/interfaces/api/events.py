@@ -39,7 +39,7 @@ Named = Annotated[
 
 
 @dataclass(frozen=True)
-class _Part(Generic[C]):
+class _StreamPart(Generic[C]):
     """Events in order, each after the id by which a broken stream continues; the cursor after them; whether none will follow."""
 
     events: Sequence[tuple[str, EventView]]
@@ -95,11 +95,11 @@ async def read_events(
         # 204 stops a browser from reconnecting forever.
         return Response(status_code=204)
 
-    def to_part(page: workflow_queries.EventBatch, after: int) -> _Part[int]:
+    def to_part(page: workflow_queries.EventBatch, after: int) -> _StreamPart[int]:
         last = page.events[-1].seq if page.events else after
-        return _Part([(str(each.seq), each) for each in page.events], last, page.settled)
+        return _StreamPart([(str(each.seq), each) for each in page.events], last, page.settled)
 
-    def read_part(after: int) -> _Part[int]:
+    def read_part(after: int) -> _StreamPart[int]:
         with runtime.db.read() as session:
             return to_part(workflow_queries.events_after(session, export_id, after, _PAGE_SIZE), after)
 
@@ -147,9 +147,9 @@ async def read_feed(
         size = _PAGE_SIZE if live else limit
         return feed.read_feed(runtime, caller.account_id, after, types=types, limit=size, given_as=given_as)
 
-    def read_part(after: str | None) -> _Part[str | None]:
+    def read_part(after: str | None) -> _StreamPart[str | None]:
         page = read_page(after)
-        return _Part([(each.id, each) for each in page.items], page.next_after)
+        return _StreamPart([(each.id, each) for each in page.items], page.next_after)
 
     if not live:
         return _json_response(await run_in_threadpool(read_page, begin))
@@ -166,7 +166,7 @@ def _json_response(page: BaseModel) -> Response:
 
 
 def _stream_response(
-    greeting: str, request: Request, part: _Part[C], read_part: Callable[[C], _Part[C]], *, named: bool
+    greeting: str, request: Request, part: _StreamPart[C], read_part: Callable[[C], _StreamPart[C]], *, named: bool
 ) -> Response:
     return EventSourceResponse(
         _stream_events(greeting, request, part, read_part, named=named),
@@ -175,7 +175,7 @@ def _stream_response(
 
 
 async def _stream_events(
-    greeting: str, request: Request, part: _Part[C], read_part: Callable[[C], _Part[C]], *, named: bool
+    greeting: str, request: Request, part: _StreamPart[C], read_part: Callable[[C], _StreamPart[C]], *, named: bool
 ) -> AsyncIterator[bytes]:
     """Yield the events while the key is valid; between reads it holds neither a thread nor a connection."""
     yield f": {greeting}\n\n".encode()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,31 +16,9 @@ from tests.support.http_endpoint import Endpoint, Script
 from tests.support.servers import poll
 
 if TYPE_CHECKING:
+    from tests.interfaces.cli.conftest import PlanFile
     from tests.support.command_line import Commands
-
-PlanFile = Callable[..., str]
-
 NEVER_SHOWN = "exp_live_key1_secretofakey"
-
-
-@pytest.fixture
-def plan_file(tmp_path: Path, request: pytest.FixtureRequest) -> PlanFile:
-    """Write a plan of the test's own batch, with changes, and return its path."""
-
-    def write(**changes: Any) -> str:
-        plan = factories.plan(batch=f"batch-{request.node.name}", **changes)
-        path = tmp_path / "plan.json"
-        path.write_text(json.dumps(plan))
-        return str(path)
-
-    return write
-
-
-@pytest.fixture
-def executed(service: Commands, plan_file: PlanFile) -> dict[str, Any]:
-    """An executed export, as `execute --wait --json` printed it."""
-    export: dict[str, Any] = service.json("execute", plan_file(), "--wait", "--timeout", "60")
-    return export
 
 
 def test_execute_shows_each_step_and_then_the_state(service: Commands, plan_file: PlanFile) -> None:
@@ -299,54 +276,12 @@ def test_inspect_shows_documents_messages_and_the_brokers_answer(service: Comman
     assert service.json("inspect", executed["exportId"])["batch_id"] == executed["batch_id"]
 
 
-def test_events_are_numbered_without_a_gap(service: Commands, executed: dict[str, Any]) -> None:
-    lines = service("events", executed["exportId"], "--json").stdout.splitlines()
-    assert [json.loads(line)["seq"] for line in lines] == list(range(1, len(lines) + 1))
-    assert len(service("events", executed["exportId"], "--after", "2").stdout.splitlines()) >= len(lines) - 2
-
-
-def test_events_of_the_account_are_those_of_all_exports(service: Commands, executed: dict[str, Any]) -> None:
-    lines = [json.loads(line) for line in service("events", "--account", "--json").stdout.splitlines()]
-    own = [json.loads(line) for line in service("events", executed["exportId"], "--json").stdout.splitlines()]
-    ids = [each["id"] for each in lines]
-    assert [each["id"] for each in lines if each["exportId"] == executed["exportId"]] == [each["id"] for each in own]
-    assert len(set(ids)) == len(ids)
-    rest = service("events", "--account", "--after", own[-2]["id"], "--json").stdout.splitlines()
-    assert json.loads(rest[-1])["id"] == ids[-1]
-    assert len(rest) == len(ids) - ids.index(own[-2]["id"]) - 1
-    (handed_off, *_) = service("events", "--account", "--type", "HANDED_OFF").stdout.splitlines()
-    assert handed_off.endswith("HANDED_OFF")
-    unknown = service("events", "--account", "--after", "exp_lost.1")
-    assert (unknown.exit_code, "leave it out to begin with the first" in unknown.stderr) == (1, True)
-
-
-@pytest.mark.parametrize(
-    "arguments", [(), ("exp_1", "--account"), ("exp_1", "--after", "x"), ("exp_1", "--type", "HANDED_OFF")]
-)
-def test_events_of_nothing_or_of_both_are_refused(commands: Commands, arguments: tuple[str, ...]) -> None:
-    assert commands("events", *arguments).exit_code == 2
-
-
-def test_events_are_sentences_with_actor_and_type(service: Commands, executed: dict[str, Any]) -> None:
-    shown = service("events", executed["exportId"]).stdout.splitlines()
-    assert shown[0].split("  ")[-3:][0] == "· accepted"
-    assert shown[0].endswith("EXPORT_ACCEPTED")
-    assert [line for line in shown if "{" in line or "sha256:" in line] == []
-
-
 def test_deliveries_of_an_export_are_found_by_its_batch(service: Commands, executed: dict[str, Any]) -> None:
     by_export, by_batch = (
         service.json("deliveries", "list", "--export", executed[name])["items"] for name in ("exportId", "batch_id")
     )
     assert [each["id"] for each in by_batch] == [each["id"] for each in by_export] != []
     assert service("deliveries", "list", "--export", "exp_nobody").exit_code == 3
-
-
-def test_followed_events_end_with_the_export(service: Commands, executed: dict[str, Any]) -> None:
-    lines = service("events", executed["exportId"], "--follow", "--json").stdout.splitlines()
-    types = [json.loads(line)["type"] for line in lines]
-    assert types[0] == "EXPORT_ACCEPTED"
-    assert {"EXPORT_EXECUTED", "BROKER_ACKNOWLEDGED", "OPERATOR_NOTIFIED"} <= set(types)
 
 
 def test_downloaded_artifacts_match_their_hashes(service: Commands, executed: dict[str, Any], tmp_path: Path) -> None:
