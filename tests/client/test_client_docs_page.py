@@ -25,7 +25,7 @@ def test_every_snippet_runs_one_after_another(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert len(SNIPPETS) == 8
+    assert len(SNIPPETS) == 9
     old, new = generate_secret(), generate_secret()
     for name, value in {**service.environment, "OLD_SECRET": old, "NEW_SECRET": new}.items():
         monkeypatch.setenv(name, value)
