@@ -88,20 +88,32 @@ class Commands:
         return json.loads(result.stdout)
 
 
+def _command_line(folder: Path) -> Commands:
+    return Commands(
+        {
+            "DATABASE_URL": f"sqlite:///{folder / 'exports.db'}",
+            "ARTIFACTS_URL": f"file:{folder / 'artifacts'}",
+            "EXPORTS_API_URL": "http://127.0.0.1:9",
+            "XDG_CONFIG_HOME": str(folder / "config"),
+        }
+    )
+
+
 # Fixtures; a folder whose tests use one imports it in its conftest.
 
 
 @pytest.fixture
-def commands(tmp_path: Path) -> Commands:
-    """The command line on an empty SQLite database and folder."""
-    return Commands(
-        {
-            "DATABASE_URL": f"sqlite:///{tmp_path / 'exports.db'}",
-            "ARTIFACTS_URL": f"file:{tmp_path / 'artifacts'}",
-            "EXPORTS_API_URL": "http://127.0.0.1:9",
-            "XDG_CONFIG_HOME": str(tmp_path / "config"),
-        }
-    )
+def new_machine(tmp_path: Path) -> Commands:
+    """The command line without a database and folder: a command creates them."""
+    return _command_line(tmp_path)
+
+
+@pytest.fixture
+def commands(tmp_path: Path, sqlite_url: str) -> Commands:
+    """The command line on an empty SQLite database, without a folder of artifacts."""
+    there = _command_line(tmp_path)
+    assert there.environment["DATABASE_URL"] == sqlite_url
+    return there
 
 
 @pytest.fixture

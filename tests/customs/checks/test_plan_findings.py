@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from datetime import date
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,11 @@ ROOT = Path(__file__).parents[3]
 OURS = {"D01", "D02"}
 
 
+@cache
+def list_findings() -> list[tuple[Json, Finding]]:
+    return [*every_finding()]
+
+
 def every_finding() -> Iterator[tuple[Json, Finding]]:
     for changes, _ in (*BREACHES.values(), *INTAKE.values(), *FILINGS.values()):
         changed = with_changes(*changes)
@@ -26,9 +32,6 @@ def every_finding() -> Iterator[tuple[Json, Finding]]:
             yield changed, finding
     for finding in findings(plan(), on=date(2027, 3, 1)):
         yield plan(), finding
-
-
-FOUND = list(every_finding())
 
 
 def read_rules_on_page() -> set[str]:
@@ -46,16 +49,16 @@ def read_rules_in_code() -> set[str]:
 
 
 def test_every_rule_has_a_case() -> None:
-    assert {f"V{number:02}" for number in range(1, 28)} <= {finding.rule for _, finding in FOUND}
+    assert {f"V{number:02}" for number in range(1, 28)} <= {finding.rule for _, finding in list_findings()}
 
 
 def test_every_rule_is_documented() -> None:
-    assert {finding.rule for _, finding in FOUND} <= read_rules_on_page()
+    assert {finding.rule for _, finding in list_findings()} <= read_rules_on_page()
     assert read_rules_in_code() == read_rules_on_page()
 
 
 def test_every_finding_has_sentence_remedy_and_source() -> None:
-    for _, finding in FOUND:
+    for _, finding in list_findings():
         assert re.fullmatch(r"[^a-z].*[.]", finding.message), finding
         assert re.fullmatch(r"[A-Z].*[.]", finding.remedy), finding
         assert "None" not in finding.message + finding.remedy
@@ -63,7 +66,7 @@ def test_every_finding_has_sentence_remedy_and_source() -> None:
 
 
 def test_every_finding_points_into_plan() -> None:
-    for changed, finding in FOUND:
+    for changed, finding in list_findings():
         way, _, last = finding.pointer.rpartition("/")
         place: Any = read_pointer(changed, way) if way else changed
         # The pointer of a missing value names the place where it belongs.

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from tests.support import factories
-from tests.support.command_line import Commands, commands, commands_with_account, service
+from tests.support.command_line import Commands, commands, commands_with_account, new_machine, service
 from tests.support.consume_command import broker_url, consume
 
-__all__ = ["broker_url", "commands", "commands_with_account", "consume", "service"]
+__all__ = ["broker_url", "commands", "commands_with_account", "consume", "new_machine", "service"]
 
 PlanFile = Callable[..., str]
 

@@ -98,18 +98,18 @@ def test_wrong_setting_is_a_usage_error(commands: Commands) -> None:
 # Database
 
 
-def test_migrating_twice_changes_nothing(commands: Commands) -> None:
-    assert commands.json("migrate") == {"migrated": True}
-    assert commands.json("migrate") == {"migrated": False}
+def test_migrating_twice_changes_nothing(new_machine: Commands) -> None:
+    assert new_machine.json("migrate") == {"migrated": True}
+    assert new_machine.json("migrate") == {"migrated": False}
 
 
-def test_migration_is_printed_and_not_done(commands: Commands) -> None:
-    printed = commands("migrate", "--sql")
+def test_migration_is_printed_and_not_done(new_machine: Commands) -> None:
+    printed = new_machine("migrate", "--sql")
     assert (printed.exit_code, printed.stderr) == (0, "")
     assert "CREATE TABLE exports (" in printed.stdout
-    assert commands("migrate", "--sql", "--json").exit_code == 2
-    assert commands.json("migrate") == {"migrated": True}
-    assert commands("migrate", "--sql").stdout == "-- The database was already at the newest revision.\n"
+    assert new_machine("migrate", "--sql", "--json").exit_code == 2
+    assert new_machine.json("migrate") == {"migrated": True}
+    assert new_machine("migrate", "--sql").stdout == "-- The database was already at the newest revision.\n"
 
 
 def test_newer_schema_is_used_and_not_migrated(commands: Commands) -> None:

@@ -49,8 +49,8 @@ def read_stored(commands: Commands) -> dict[str, Any]:
         runtime.close()
 
 
-def test_init_creates_what_an_export_needs_and_shows_the_key_once(commands: Commands, folder: Path) -> None:
-    result = commands("init", "--name", "Maple Goods Ltd", "--gs1-prefix", "0614141")
+def test_init_creates_what_an_export_needs_and_shows_the_key_once(new_machine: Commands, folder: Path) -> None:
+    result = new_machine("init", "--name", "Maple Goods Ltd", "--gs1-prefix", "0614141")
 
     assert result.exit_code == 0, result.output
     env = read_env_file(folder)
@@ -59,7 +59,7 @@ def test_init_creates_what_an_export_needs_and_shows_the_key_once(commands: Comm
     assert env["EXPORTS_API_KEY"] in result.stdout
     assert env["EXPORTS_SECRET_KEY"] not in result.output
     assert stat.S_IMODE((folder / ".env").stat().st_mode) == 0o600
-    found = read_stored(commands)
+    found = read_stored(new_machine)
     assert found["accounts"] == [("acc_1", "Maple Goods Ltd", "0614141")]
     assert found["partners"] == [("acc_1", each, True) for each in ("br_sandbox", "op_demo", "wh_demo")]
     assert [key[1:] for key in found["keys"]] == [("acc_1", "test", ["execute", "operate", "read"])]
@@ -146,15 +146,15 @@ def test_init_that_cannot_write_env_creates_nothing(
     assert len(read_env_file(folder)["EXPORTS_SECRET_KEY"]) >= 32
 
 
-def test_init_with_a_weak_secret_key_creates_nothing(commands: Commands, folder: Path) -> None:
-    result = commands("init", EXPORTS_PUBLIC_URL="https://exports.example", EXPORTS_SECRET_KEY="short")
+def test_init_with_a_weak_secret_key_creates_nothing(new_machine: Commands, folder: Path) -> None:
+    result = new_machine("init", EXPORTS_PUBLIC_URL="https://exports.example", EXPORTS_SECRET_KEY="short")
     assert (result.exit_code, "EXPORTS_SECRET_KEY has only 5 characters" in result.stderr) == (1, True), result.output
     assert not (folder / ".env").exists()
     assert not (folder.parent / "exports.db").exists()
 
 
-def test_migrate_refuses_a_weak_secret_key_before_it_migrates(commands: Commands, tmp_path: Path) -> None:
-    result = commands("migrate", EXPORTS_PUBLIC_URL="https://exports.example", EXPORTS_SECRET_KEY="short")
+def test_migrate_refuses_a_weak_secret_key_before_it_migrates(new_machine: Commands, tmp_path: Path) -> None:
+    result = new_machine("migrate", EXPORTS_PUBLIC_URL="https://exports.example", EXPORTS_SECRET_KEY="short")
     assert (result.exit_code, "EXPORTS_SECRET_KEY has only 5 characters" in result.stderr) == (1, True), result.output
     assert not (tmp_path / "exports.db").exists()
 

@@ -28,8 +28,8 @@ def write_plan(folder: Path, plan: dict[str, Any]) -> str:
     return str(path)
 
 
-def test_offline_preflight_checks_only_the_plan(commands: Commands, tmp_path: Path) -> None:
-    shown = commands(*OFFLINE, write_plan(tmp_path, factories.plan()))
+def test_offline_preflight_checks_only_the_plan(new_machine: Commands, tmp_path: Path) -> None:
+    shown = new_machine(*OFFLINE, write_plan(tmp_path, factories.plan()))
     assert shown.exit_code == 0, shown.output
     for text in (
         "executable, 0 findings",

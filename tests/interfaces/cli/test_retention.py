@@ -86,10 +86,10 @@ WHO = ("--reason", "a dispute", "--by", "Legal")
     ids=" ".join,
 )
 def test_missing_database_is_not_found(
-    commands: Commands, command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    new_machine: Commands, command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    completed = commands(*command, DATABASE_URL="sqlite:///var/exports.db", ARTIFACTS_URL="file:var/artifacts")
+    completed = new_machine(*command, DATABASE_URL="sqlite:///var/exports.db", ARTIFACTS_URL="file:var/artifacts")
     assert (completed.exit_code, completed.stdout) == (ExitCode.NOT_FOUND, "")
     assert f"there is no database {tmp_path / 'var' / 'exports.db'}" in completed.stderr
     assert "DATABASE_URL" in completed.stderr

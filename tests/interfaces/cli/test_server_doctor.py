@@ -34,8 +34,8 @@ def test_doctor_passes_on_a_migrated_machine(commands: Commands) -> None:
     assert f"as of {ruleset().as_of}, {age} days old" in checks["customs rules"]["found"]
 
 
-def test_doctor_reports_what_is_outdated(commands: Commands) -> None:
-    code, checks = read_outcomes(commands)
+def test_doctor_reports_what_is_outdated(new_machine: Commands) -> None:
+    code, checks = read_outcomes(new_machine)
     assert code == 1
     assert [name for name, check in checks.items() if not check["ok"]] == [
         "migrations",
@@ -110,16 +110,16 @@ def test_doctor_names_every_part_that_fails_with_a_remedy(commands: Commands, tm
     assert "canary" not in json.dumps(checks)
 
 
-def test_doctor_gives_no_remedy_if_another_part_is_the_cause(commands: Commands, tmp_path: Path) -> None:
+def test_doctor_gives_no_remedy_if_another_part_is_the_cause(new_machine: Commands, tmp_path: Path) -> None:
     dead = {"BROKER_URL": "redis://:canary@127.0.0.1:9/0", "EXPORTS_SECRET_KEY": "k" * 32}
-    _, checks = read_outcomes(commands, **dead)
+    _, checks = read_outcomes(new_machine, **dead)
     assert checks["messages in queues"]["found"] == "cannot be checked without the migrations"
-    commands.json("migrate")
-    _, checks = read_outcomes(commands, **dead)
+    new_machine.json("migrate")
+    _, checks = read_outcomes(new_machine, **dead)
     assert [name for name, check in checks.items() if not check["ok"]] == ["message broker", "messages in queues"]
     assert checks["messages in queues"]["found"] == "cannot be checked without the message broker"
     _, checks = read_outcomes(
-        commands,
+        new_machine,
         **dead,
         DATABASE_URL="postgresql://nobody:long-and-random@127.0.0.1:9/none",
         ARTIFACTS_URL=f"file:{tmp_path / 'none yet'}",
@@ -153,8 +153,8 @@ def test_doctor_names_partners_with_unreadable_secrets(commands: Commands) -> No
     assert (code, checks["partner secrets"]["found"]) == (0, "3 can be decrypted")
 
 
-def test_doctor_prints_for_people(commands: Commands) -> None:
-    result = commands("doctor")
+def test_doctor_prints_for_people(new_machine: Commands) -> None:
+    result = new_machine("doctor")
     assert "✓ database" in result.stdout
     assert "✗ migrations" in result.stdout
 
