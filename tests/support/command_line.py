@@ -150,6 +150,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
         "ARTIFACTS_URL": f"file:{home / 'artifacts'}",
         "EXPORTS_ALLOW_PRIVATE_DESTINATIONS": "true",
         "EXPORTS_LOG_LEVEL": "ERROR",
+        "EXPORTS_SWEEP_SECONDS": "60",  # it runs until the last test, and no test of it needs a sweep
         "XDG_CONFIG_HOME": str(home / "config"),
     }
     there = Commands(environment)

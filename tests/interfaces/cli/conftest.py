@@ -29,8 +29,10 @@ def plan_file(tmp_path: Path, request: pytest.FixtureRequest) -> PlanFile:
     return write
 
 
-@pytest.fixture
-def executed(service: Commands, plan_file: PlanFile) -> dict[str, Any]:
-    """An executed export, as `execute --wait --json` printed it."""
-    export: dict[str, Any] = service.json("execute", plan_file(), "--wait", "--timeout", "60")
+@pytest.fixture(scope="module")
+def executed(service: Commands, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """An executed export for all tests of a file, as `execute --wait --json` printed it."""
+    path = tmp_path_factory.mktemp("executed") / "plan.json"
+    path.write_text(json.dumps(factories.plan(batch=f"batch-{path.parent.name}")))
+    export: dict[str, Any] = service.json("execute", str(path), "--wait", "--timeout", "60")
     return export
