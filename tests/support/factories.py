@@ -1,6 +1,5 @@
 """Approved export plans for tests: valid and exact at any size, JSON-ready, equal on every call."""
 
-import copy
 import hashlib
 from datetime import UTC, date, datetime
 from typing import Any, Final, cast
@@ -86,7 +85,7 @@ def unit(number: int = 0, *, lines: int = 3, packages: int = 2, invoice: str = "
             "exportDate": "2026-11-26",
             "estimatedArrivalAt": "2026-11-26T18:00:00Z",
         },
-        "parties": copy.deepcopy(PARTIES),
+        "parties": copy_json(PARTIES),
         "invoice": {
             "number": f"{invoice}-{number + 1:05d}",
             "date": "2026-11-24",
@@ -113,12 +112,12 @@ def unit(number: int = 0, *, lines: int = 3, packages: int = 2, invoice: str = "
                 "ref": "C1",
                 "certifierRole": "exporter",
                 "certifierName": "Maple Goods Ltd",
-                "certifierAddress": copy.deepcopy(PARTIES["seller"]["address"]),
-                "certifierContact": copy.deepcopy(PARTIES["exporterContact"]),
+                "certifierAddress": copy_json(PARTIES["seller"]["address"]),
+                "certifierContact": copy_json(PARTIES["exporterContact"]),
                 "exporter": None,
                 "producer": None,
                 "producerOnRequest": True,
-                "importer": PARTIES["buyer"] | {"contact": copy.deepcopy(PARTIES["shipTo"]["contact"])},
+                "importer": PARTIES["buyer"] | {"contact": copy_json(PARTIES["shipTo"]["contact"])},
                 "goods": [{"description": "Men's polo shirts of cotton, knitted", "hsCode": "610510"}],
                 "criterion": "B",
                 "blanketFrom": "2026-01-01",
@@ -136,9 +135,16 @@ def plan_hash(made: Json) -> str:
     return "sha256:" + hashlib.sha256(rfc8785.dumps(body)).hexdigest()
 
 
+def copy_json(made: Any) -> Any:
+    """Return a copy of a JSON value; `copy.deepcopy` takes five times as long."""
+    if isinstance(made, dict):
+        return {name: copy_json(value) for name, value in made.items()}
+    return [*map(copy_json, made)] if isinstance(made, list) else made
+
+
 def change_plan(made: Json, pointer: str, value: object) -> Json:
     """Return a copy of the plan with `value` at the JSON Pointer; a final `-` appends to a list."""
-    copied = copy.deepcopy(made)
+    copied: Json = copy_json(made)
     *parents, last = pointer.lstrip("/").split("/")
     place: Any = copied
     for step in parents:
@@ -162,7 +168,7 @@ def read_pointer(made: Json, pointer: str) -> Any:
 
 def _line(number: int, pieces: int) -> Json:
     goods = GOODS[number % len(GOODS)]
-    treatment = copy.deepcopy(goods["treatment"])
+    treatment = copy_json(goods["treatment"])
     for metal in treatment["section232"]:
         metal["metalWeightKg"] = _kg(800 * pieces)
     return {

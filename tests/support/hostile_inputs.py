@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,13 @@ _TEMPLATE = Path(__file__).parents[2] / "templates" / "plans" / "plan.jsonc"
 
 def build_whole_plan() -> dict[str, Any]:
     """Return a plan with every field of the schema."""
-    loaded: dict[str, Any] = json.loads(strip_comments(_TEMPLATE.read_text(encoding="utf-8")))
+    loaded: dict[str, Any] = json.loads(_read_template())
     return loaded
+
+
+@cache
+def _read_template() -> str:
+    return strip_comments(_TEMPLATE.read_text(encoding="utf-8"))
 
 
 def iterate_texts(value: object, here: str = "") -> Iterator[str]:

@@ -1,12 +1,11 @@
 """Products, orders and a plan template for tests, in the shapes of the public protocol; equal on every call."""
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 from zlib import crc32
 
 from tests.support import factories
-from tests.support.factories import ACCOUNT, BROKER, GOODS, PARTIES, WAREHOUSE, Json
+from tests.support.factories import ACCOUNT, BROKER, GOODS, PARTIES, WAREHOUSE, Json, copy_json
 
 PACKING: Json = {
     "piecesPerCarton": 4, "type": "CTN", "lengthCm": "60", "widthCm": "40", "heightCm": "40", "tareWeightKg": "0.300",
@@ -17,7 +16,7 @@ def product(number: int = 0, **changes: Any) -> Json:
     """Return the customs data of a product: complete, with cartons of four pieces."""
     goods = GOODS[number % len(GOODS)]
     maker = next(each for each in PARTIES["manufacturers"] if each["ref"] == goods["manufacturerRef"])
-    treatment = copy.deepcopy(goods["treatment"])
+    treatment = copy_json(goods["treatment"])
     for metal in treatment["section232"]:
         metal["metalWeightKg"] = "0.800"
     made: Json = {
@@ -25,7 +24,7 @@ def product(number: int = 0, **changes: Any) -> Json:
         "description": goods["description"],
         "htsCode": goods["htsCode"],
         "countryOfOrigin": goods["countryOfOrigin"],
-        "manufacturer": {name: copy.deepcopy(maker[name]) for name in ("name", "address", "mid")},
+        "manufacturer": {name: copy_json(maker[name]) for name in ("name", "address", "mid")},
         "unit": goods["unit"],
         "netWeightKg": "0.900",
         "grossWeightKg": "1.000",
@@ -63,8 +62,8 @@ def template(**changes: Any) -> Json:
             "type": "01", "portOfEntry": "0901", "modeOfTransport": "truck", "carrierScac": "DEMO",
             "shipmentControlNumber": "DEMO00000001", "exportAfterDays": 2,
         },
-        **{name: copy.deepcopy(PARTIES[name]) for name in ("seller", "buyer", "shipTo", "exporterContact")},
-        "importerOfRecord": copy.deepcopy(PARTIES["importerOfRecord"]),
+        **{name: copy_json(PARTIES[name]) for name in ("seller", "buyer", "shipTo", "exporterContact")},
+        "importerOfRecord": copy_json(PARTIES["importerOfRecord"]),
         "invoice": {
             name: invoice[name]
             for name in ("incoterm", "incotermPlace", "reasonForExport", "relatedParties", "paymentTerms", "assists")
