@@ -7,6 +7,10 @@ SHARE  ?= 40
 UV_VERSION := $(shell sed -n 's/^uv==\([0-9.]*\).*/\1/p' .ci/uv.txt)
 UV         := $(shell uv --version 2>/dev/null | grep -q '^uv $(UV_VERSION)\b' && echo uv || echo .uv/bin/uv)
 
+# CI also has the group `charts`; once installed, it stays.
+CHARTS := $(if $(CI)$(wildcard $(VENV)/ready-with-charts),charts)
+READY  := $(VENV)/ready$(CHARTS:%=-with-%)
+
 # uv only downloads packages, never a Python: it uses the one that is installed.
 export UV_PYTHON_DOWNLOADS := never
 export UV_PROJECT_ENVIRONMENT := $(VENV)
@@ -41,7 +45,7 @@ NPM_READY := $(CLIENT)/node_modules/.package-lock.json
 help: ## Print this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf '  make %-9s %s\n' "$$name" "$$text"; done
 
-setup: $(VENV)/ready ## Make the virtual environment with the locked dependencies
+setup: $(READY) ## Make the virtual environment with the locked dependencies
 
 demo: setup ## Run three example plans through every part on this machine and show the results
 	@$(VENV)/bin/exports demo
@@ -179,9 +183,9 @@ ci: ## Run all checks that must pass before a change lands (installs missing ser
 clean: ## Remove what the targets above created
 	rm -rf dist clients/typescript/src/schema.ts clients/typescript/src/problems.ts clients/*/node_modules clients/*/dist examples/consumers/node/node_modules tests/interfaces/*/javascript/node_modules .venv .venv-* .uv .semgrep .generators sbom.json .coverage* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
-$(VENV)/ready: pyproject.toml uv.lock $(if $(filter .uv/%,$(UV)),.uv/bin/uv)
+$(READY): pyproject.toml uv.lock $(if $(filter .uv/%,$(UV)),.uv/bin/uv)
 	@$(need_python)
-	$(UV) sync --locked $(if $(CI),--group charts) --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')"
+	$(UV) sync --locked $(CHARTS:%=--group %) --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')"
 	@touch $@
 
 $(NPM_READY): $(CLIENT)/package-lock.json
