@@ -16,6 +16,7 @@ from pipeline.core.runtime import Runtime, open_runtime
 from tests.deliveries.support import exports
 from tests.deliveries.support.scenario import ApiHarness, serve_api
 from tests.support import factories
+from tests.support.filled import fill
 from tests.support.http_endpoint import Endpoint, Script
 from tests.support.ports import LOOPBACK, free_port
 from tests.support.sftp_server import SftpServer
@@ -76,10 +77,15 @@ def make_runtime(sqlite_url: str, tmp_path: Path, clock: Clock) -> Iterator[Open
 def runtime(make_runtime: OpenRuntime) -> Runtime:
     """A runtime with the partners of the example plans and an operator, all reached by queue."""
     runtime = make_runtime()
+    fill(runtime, register_partners)
+    return runtime
+
+
+def register_partners(runtime: Runtime) -> None:
+    """Register the partners of the example plans, and an operator."""
     exports.register(runtime, factories.BROKER, "customs_broker")
     exports.register(runtime, factories.WAREHOUSE, "warehouse")
     exports.register(runtime, factories.OPERATOR, "operator")
-    return runtime
 
 
 @pytest.fixture

@@ -16,9 +16,10 @@ from pipeline.exports.schemas.export import ExportSummary
 from pipeline.exports.schemas.filters import ExportFilter
 from pipeline.exports.states import NEEDS_PERSON, DeliveryState, ExportState, Outcome, SubmissionState
 from pipeline.workflow import queries, read_model
-from tests.deliveries.conftest import OpenRuntime
+from tests.deliveries.conftest import OpenRuntime, register_partners
 from tests.deliveries.support import exports
 from tests.support import factories, stored
+from tests.support.filled import fill
 from tests.support.query_counter import record_plans, record_statements
 
 LATE = datetime(2026, 11, 24, 16, 0, tzinfo=UTC)
@@ -49,9 +50,7 @@ STATES = {
 def runtime(make_runtime: OpenRuntime, database_url: str) -> Runtime:
     """A runtime on each database, with the partners of the example plans."""
     runtime = make_runtime(database_url=database_url)
-    exports.register(runtime, factories.BROKER, "customs_broker")
-    exports.register(runtime, factories.WAREHOUSE, "warehouse")
-    exports.register(runtime, "op_1", "operator")
+    fill(runtime, register_partners)
     return runtime
 
 

@@ -29,6 +29,7 @@ from pipeline.workflow.idempotency import Acceptance
 from pipeline.workflow.steps import TaskMessage
 from pipeline.workflow.sweeper import find_due
 from tests.support import factories, stored
+from tests.support.filled import fill
 from tests.support.task_by_task import task_by_task
 
 T = TypeVar("T")
@@ -155,6 +156,18 @@ class WorkflowHarness:
             return session.scalar(select(func.count()).select_from(table)) or 0
 
 
+def open_account(runtime: Runtime) -> None:
+    """Create the account of the plans, and a partner of each kind."""
+    service.create_account(runtime, factories.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
+    for kind, partner_id, name, more in (
+        ("customs_broker", factories.BROKER, "Sandbox broker", {"path": "byob"}),
+        ("warehouse", factories.WAREHOUSE, "Demo warehouse", {}),
+        ("operator", factories.OPERATOR, "Export desk", {}),
+    ):
+        new = NewPartner.model_validate({"id": partner_id, "kind": kind, "name": name, "live": True, **more})
+        partners.create_partner(runtime, factories.ACCOUNT, new)
+
+
 @pytest.fixture
 def make_workflow(tmp_path: Path) -> Iterator[Callable[[str], WorkflowHarness]]:
     """Return a function that builds a workflow harness on a migrated database."""
@@ -168,14 +181,7 @@ def make_workflow(tmp_path: Path) -> Iterator[Callable[[str], WorkflowHarness]]:
         store = UnsteadyStore(settings.artifacts_url)
         runtime = Runtime(settings, Database(database_url, clock=clock), store, clock)
         opened.append(runtime)
-        service.create_account(runtime, factories.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
-        for kind, partner_id, name, more in (
-            ("customs_broker", factories.BROKER, "Sandbox broker", {"path": "byob"}),
-            ("warehouse", factories.WAREHOUSE, "Demo warehouse", {}),
-            ("operator", factories.OPERATOR, "Export desk", {}),
-        ):
-            new = NewPartner.model_validate({"id": partner_id, "kind": kind, "name": name, "live": True, **more})
-            partners.create_partner(runtime, factories.ACCOUNT, new)
+        fill(runtime, open_account)
         caller = Caller(factories.ACCOUNT, "key_test", "live", frozenset({"execute", "read", "operate"}))
         return WorkflowHarness(runtime, clock, store, caller)
 

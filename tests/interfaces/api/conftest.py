@@ -31,6 +31,7 @@ from pipeline.workflow.steps import TaskMessage
 from tests.support import factories
 from tests.support.account_conditions import watch_statements
 from tests.support.api_server import run_server
+from tests.support.filled import fill
 from tests.support.ports import LOOPBACK
 
 OTHER = "acc_other"
@@ -176,7 +177,7 @@ def open_harness(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[O
             # Plans are checked as of the builders' day; the database keeps its own clock.
             runtime = replace(runtime, clock=lambda: factories.NOW)
             opened.callback(runtime.close)
-            open_accounts(runtime)
+            fill(runtime, open_accounts)
             publisher = RecordingPublisher()
             clients = ExitStack()
             url = opened.enter_context(serve_api(runtime, publisher))
