@@ -86,8 +86,9 @@ def test_text_of_a_plan_does_not_become_markup(harness: ApiHarness, clean_pages:
     for number, text in enumerate(texts):
         made = fill_free_texts(text)
         made["batchId"] = f"batch_hostile_{number}"
-        for unit in made["units"]:
+        for place, unit in enumerate(made["units"]):
             unit["invoice"]["number"] = f"A-{number}-{unit['unitRef']}"
+            unit["entry"]["shipmentControlNumber"] = f"DEMO{number:04d}{place:04d}"
         for name, page in render_everywhere(harness, made).items():
             parsed = Tags(page)
             assert parsed.tags - clean_pages[name].tags == set(), (name, text)
