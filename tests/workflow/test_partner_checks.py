@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -102,6 +103,9 @@ def test_live_export_to_a_test_partner_says_that_nobody_files(
         view = read_export(session, factories.ACCOUNT, export_id, test=mode == "test")
     assert [each.rule for each in view.findings if each.rule.startswith("A")] == rules
     assert view.status.endswith("(sandbox: nobody files)") is bool(rules)
+    assert view.approval is not None
+    assert (view.approval.approved_by, view.approval.sent_by) == ("ops@maple.example", "key_test")
+    assert view.approval.approved_at == datetime(2026, 11, 24, 15, 4, 5, tzinfo=UTC)
 
 
 def find(workflow: WorkflowHarness, plan: factories.Json) -> list[Finding]:
