@@ -131,7 +131,8 @@ def _read_page(
     types: Sequence[EventType],
     limit: int,
 ) -> FeedPage:
-    last_position = position + _RANGES_OF_PAGE
+    # Each range has an event, so a page without a choice of types needs no more ranges than events.
+    last_position = position + (_RANGES_OF_PAGE if types else min(limit, _RANGES_OF_PAGE))
     window = col(FeedRange.account_id) == account_id, _position.between(position, last_position)
     query = (
         select(Event, col(Export.batch_id), col(Export.test))
