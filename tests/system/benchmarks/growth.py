@@ -9,9 +9,14 @@ from functools import partial
 from statistics import median
 from typing import Final, Self
 
+from sqlalchemy import select
+from sqlmodel import col
+
 from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.core.tenancy import account_scope
 from pipeline.deliveries.submissions.overdue import notify_overdue
+from pipeline.exports.event_models import FeedRange
+from pipeline.exports.feed import read_feed
 from pipeline.exports.queries import find_export
 from pipeline.exports.schemas.filters import ExportFilter
 from pipeline.exports.states import ExportState, Milestone, Outcome
@@ -46,6 +51,14 @@ _STORED: Final = {
     **dict.fromkeys(("plans.document", "units.document", "notifications.data", "idempotency_records.body"), "'{}'"),
 }
 _QUEUED: Final = {"account_id": _QUEUED_ACCOUNT, "units.document": "'{}'", "plans.document": "'{}'"}
+#: Each copy is in the feed with one event.
+_FEED: Final = (
+    "WITH added AS (INSERT INTO feed (account_id, export_id, first_seq, last_seq, position)"
+    " SELECT account_id, id, 1, 1, (SELECT max(position) FROM feed) + row_number() OVER (ORDER BY id) FROM exports"
+    " WHERE id NOT IN (SELECT export_id FROM feed) RETURNING export_id)"
+    " INSERT INTO events (export_id, seq, type, at, actor, data, hash)"
+    " SELECT export_id, 1, 'EXPORT_ACCEPTED', now(), 'copy', '{}', '' FROM added"
+)
 _LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
 FILTERS: Final[Mapping[str, ExportFilter]] = {
@@ -84,6 +97,8 @@ def measure(servers: BenchmarkServers, extent: Extent) -> list[Goal]:
         lists = f"slowest of {len(filters)}, {within} within: {slowest}, {note}"
         found = {"list filters": (ratio, lists)}
         found["search by batch id"] = compare(None)
+        found["first page of the feed"] = compare(_read_first)
+        found["end of the feed"] = compare(_read_last)
         found["/metrics"] = _compare_metrics(few, many, extent.calls)
         found["/readyz"] = compare(readiness.check_parts)
         found["accept"] = compare(_accept)
@@ -109,6 +124,10 @@ class _Loaded:
             "exports.quarantined": f"mod(n, {2 * each}) = 0",
         }
         copy_export(self._connection, template, stored, changes=_STORED | failed, seconds_apart=10)
+        # Those of the template come first: a reader has placed them.
+        _read_first(self.runtime)
+        self._connection.execute(_FEED)
+        self._connection.execute("VACUUM ANALYZE feed, events")
         with self.runtime.db.read() as session:
             batch = find_export(session, factories.ACCOUNT, template).batch_id
         self.batch_id = copy_id(batch, stored // 2)
@@ -151,6 +170,23 @@ def _list(wanted: ExportFilter, runtime: Runtime) -> None:
 def _search(batch_id: str, runtime: Runtime) -> None:
     with account_scope(factories.ACCOUNT), runtime.db.read() as session:
         find_export(session, factories.ACCOUNT, batch_id)
+
+
+def _read_first(runtime: Runtime) -> None:
+    with account_scope(factories.ACCOUNT):
+        read_feed(runtime, factories.ACCOUNT, None, limit=50)
+
+
+def _read_last(runtime: Runtime) -> None:
+    with account_scope(factories.ACCOUNT):
+        with runtime.db.read() as session:
+            last = select(col(FeedRange.export_id)).where(col(FeedRange.position).is_not(None))
+            newest = session.scalar(
+                last.where(col(FeedRange.account_id) == factories.ACCOUNT)
+                .order_by(col(FeedRange.position).desc())
+                .limit(1)
+            )
+        read_feed(runtime, factories.ACCOUNT, f"{newest}.1", limit=50)
 
 
 def _accept(runtime: Runtime) -> None:
