@@ -9,8 +9,6 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from pipeline.interfaces.api.openapi_document import build_document
-from pipeline.interfaces.app import ROUTERS
 from pipeline.interfaces.contracts.json_schemas import PUBLISHED, build_json_schema
 from tests.interfaces.contracts.compatibility import Json, find_breaks
 
@@ -66,6 +64,10 @@ def find_operation_breaks(before: dict[str, str], after: dict[str, str]) -> list
 
 def publish() -> int:
     """Write the current schemas over the published ones, unless one breaks users; return the exit code."""
+    # Every process of the tests imports this module, and most need no app.
+    from pipeline.interfaces.api.openapi_document import build_document  # noqa: PLC0415 - conftest imports us
+    from pipeline.interfaces.app import ROUTERS  # noqa: PLC0415 - and few tests need it
+
     found = {name: list_breaks(name) for name in names()}
     operations = list_operations(build_document(ROUTERS, "https://exports.example"))
     found[OPERATIONS.stem] = find_operation_breaks(read_operations(), operations)
