@@ -328,7 +328,7 @@ def _build_rows(
         logo_sha256=checked.printing.logo_sha256,
         broker_name=checked.printing.broker_name,
         approved_by=approval.approved_by,
-        approved_at=approval.approved_at,
+        approved_at=approval.approved_at_utc,
         sent_by=caller.actor,
         findings=[finding.model_dump(mode="json", by_alias=True) for finding in top_findings(found.all)],
         trace_parent=None if trace is None else trace.parent,

@@ -1,6 +1,7 @@
 """The export plan that an upstream service sends, schema version 1; unknown fields are refused."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
@@ -50,6 +51,14 @@ class Approval(StrictModel):
     approved_by: Text
     approved_at: Instant
     expires_at: Instant | None = None
+
+    @property
+    def approved_at_utc(self) -> datetime | None:
+        """The time of the approval, or None if UTC has no such year: an older version accepted it."""
+        try:
+            return self.approved_at.astimezone(UTC)
+        except OverflowError:
+            return None
 
 
 class PartnerRef(StrictModel):

@@ -157,7 +157,7 @@ def _export_row(facts: ExportFacts) -> ExpectedRow:
     if facts.plan is not None:
         plan = facts.plan.plan
         if plan.approval is not None:  # the hash does not cover it, so another approval may have been sent
-            defaults |= {"approved_by": plan.approval.approved_by, "approved_at": plan.approval.approved_at}
+            defaults |= {"approved_by": plan.approval.approved_by, "approved_at": plan.approval.approved_at_utc}
         digests = {unit.unit_ref: treatment.unit_digest(treatment.line_digests(unit)) for unit in plan.units}
         values |= {
             "broker_id": plan.broker.id,
