@@ -20,6 +20,8 @@ from pipeline.core.db import index_constant
 from pipeline.core.errors import NotFound, Purged
 from pipeline.core.json_input import iterate_entries
 from pipeline.core.runtime import Runtime
+from pipeline.deliveries.entries.entries import build_entry_views, to_answer
+from pipeline.deliveries.entries.facets import fold_entries
 from pipeline.deliveries.handoff_bundle import gather_bundle, stream_bundle
 from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.outbox.subjects import read_subject
@@ -32,7 +34,7 @@ from pipeline.deliveries.submissions.answer_forms import MAX_DETAILED_LINES, Ans
 from pipeline.deliveries.submissions.links import list_documents
 from pipeline.deliveries.submissions.submissions import read_submission
 from pipeline.exports.models import Export, PlanSnapshot
-from pipeline.exports.schemas.submissions import BrokerSubmissionView
+from pipeline.exports.schemas.submissions import BrokerSubmissionView, EntryView
 from pipeline.exports.states import DeliveryState, ExportState, SubmissionState
 
 _IS_DUE: Final = col(BrokerSubmission.deadline_at).is_not(None)
@@ -233,6 +235,15 @@ class PartnerHandoff:
         units = [_name_unit(place, unit) for place, unit in enumerate(self._iterate_units())]
         return list_fields(units, alone=len(units) == 1, detailed=can_detail(units))
 
+    def list_packages(self) -> list[str]:
+        """Return the numbers of all customs packages."""
+        return [unit["packageNumber"] for unit in self._iterate_units()]
+
+    def fold_entries(self, packages: Sequence[str]) -> list[EntryView]:
+        """Return what the answers so far say about these customs packages."""
+        answers = map(to_answer, self.submission.acknowledgements)
+        return build_entry_views(fold_entries(packages, answers))
+
     def find_document(self, artifact_id: str) -> ArtifactLink | None:
         """Return the document with this id; None if the message has none."""
         for unit in self._iterate_units():
@@ -261,7 +272,7 @@ def read_handoff(runtime: Runtime, visitor: PortalVisitor, submission_id: str) -
                 col(Notification.event_type) == MessageType.HANDOFF_READY.value,
             )
         )
-        view = read_submission(session, visitor.account_id, submission_id)
+        view = read_submission(session, visitor.account_id, submission_id, packages=())
     if view is None:
         raise _no_handoff(submission_id)
     ended = (ExportState.SUPERSEDED.value, ExportState.CANCELLED.value)

@@ -1,8 +1,8 @@
 """The read model of an export: it builds from rows the one view that every response shows."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, func, or_
@@ -11,7 +11,7 @@ from sqlmodel import Session, col, select
 
 from pipeline.core.errors import NotFound
 from pipeline.core.findings import Finding
-from pipeline.deliveries.entries.entries import read_package_numbers
+from pipeline.deliveries.entries.entries import count_headlines, read_package_numbers
 from pipeline.deliveries.entries.facets import describe_headlines
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.outcomes import is_quarantined, read_outcome
@@ -75,6 +75,7 @@ class ExportRows:
     submissions: Sequence[BrokerSubmission] = ()
     acknowledgements: Sequence[Acknowledgement] = ()
     package_numbers: Sequence[str] = ()
+    headlines: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # how many entries of a submission have each
     treatments: Sequence[LineTreatment] = ()
     treatment_count: int = 0
     superseded_by: str | None = None
@@ -143,7 +144,8 @@ def load_export_rows(
             .where(col(Acknowledgement.submission_id).in_([submission.id for submission in submissions]))
             .order_by(col(Acknowledgement.received_at), col(Acknowledgement.id))
         ).all(),
-        package_numbers=read_package_numbers(session, export_id),
+        package_numbers=read_package_numbers(session, export_id, units_of),
+        headlines=count_headlines(session, export_id),
         treatments=session.exec(
             select(LineTreatment)
             .where(col(LineTreatment.export_id) == export_id, *lines)
@@ -202,7 +204,7 @@ def build_view(rows: ExportRows) -> ExportView:
             submissions=rows.submissions,
             undelivered={n.partner_id: n.dead for n in notifications if n.dead},
             retried=_retried_handoffs(rows.tallies),
-            headlines={each.id: describe_headlines(entry.headline for entry in each.entries) for each in submissions},
+            headlines={name: describe_headlines(counted) for name, counted in rows.headlines.items()},
         ),
         plan_hash=export.plan_hash,
         revision=export.revision,

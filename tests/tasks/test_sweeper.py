@@ -90,7 +90,10 @@ def test_stream_under_lease_is_not_due(
     assert claimed is not None
     before = list_due_instants(runtime, export)
     assert stream_of(export) not in list_due(runtime)
-    assert list_due_instants(runtime, export) == [before[0]] * 3, "the others are due again when the lease ends"
+    due = [each for each in list_due_instants(runtime, export) if each is not None]
+    assert len(due) == 3, "the others are due again when the lease ends"
+    assert max(due) - min(due) < timedelta(milliseconds=50), "PostgreSQL reads its clock for each row"
+    assert before[0] in due
     stored.change(runtime, update(Delivery).values(lease_until=database_now(-1), due_at=database_now(-1)))
     assert stream_of(export) in list_due(runtime), "the lease has expired"
 

@@ -1,19 +1,21 @@
 """The rows of entries, and the answers that they are folded from."""
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
 from pipeline.core.db import database_now, table
 from pipeline.deliveries.entries.facets import Answer, AnswerStatus, EntryFacets
-from pipeline.deliveries.models import Acknowledgement, CustomsEntry
+from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, CustomsEntry
 from pipeline.exports.models import ExportUnit
 from pipeline.exports.schemas.submissions import EntryView
 
 _units, _answers, _entries = table(ExportUnit).c, table(Acknowledgement).c, table(CustomsEntry).c
+_submissions = table(BrokerSubmission).c
 
 #: The columns of an entry that the fold decides.
 _FOLDED: Final = ("headline", "broker", "release", "holds", "bill", "summary", "entry_number")
@@ -30,9 +32,11 @@ _UPSERT: Final = {
 }
 
 
-def read_package_numbers(session: Session, export_id: str) -> list[str]:
-    """Return the numbers of the export's customs packages, in the order of its units."""
+def read_package_numbers(session: Session, export_id: str, units_of: range | None = None) -> list[str]:
+    """Return the numbers of the export's customs packages in the order of its units, of all or of the units `units_of`."""
     query = select(_units.package_number).where(_units.export_id == export_id).order_by(_units.unit_no)
+    if units_of is not None:
+        query = query.where(_units.unit_no.between(units_of.start, units_of.stop - 1))
     return [number for number in session.scalars(query) if number is not None]
 
 
@@ -75,6 +79,20 @@ def entry_columns(facets: EntryFacets) -> dict[str, Any]:
         "summary": facets.summary,
         "entry_number": facets.entry_number,
     }
+
+
+def count_headlines(session: Session, export_id: str) -> dict[str, Counter[str]]:
+    """Return how many entries of each answered submission of the export have each headline."""
+    query = (
+        select(_entries.submission_id, _entries.headline, func.count().label("entries"))
+        .join_from(table(CustomsEntry), table(BrokerSubmission), _entries.submission_id == _submissions.id)
+        .where(_submissions.export_id == export_id)
+        .group_by(_entries.submission_id, _entries.headline)
+    )
+    counted: dict[str, Counter[str]] = {}
+    for row in session.execute(query):
+        counted.setdefault(row.submission_id, Counter())[row.headline] = row.entries
+    return counted
 
 
 def read_stored(session: Session, export_id: str, submission_id: str) -> dict[str, dict[str, Any]]:

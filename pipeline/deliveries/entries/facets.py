@@ -296,15 +296,11 @@ def summarize_entries(entries: Iterable[EntryFacets]) -> EntriesStatus:
     )
 
 
-def describe_headlines(headlines: Iterable[str]) -> str | None:
-    """Return such as "1 of 3 released, 2 held", the most advanced first. None if all are the same."""
-    every = list(headlines)
-    if len(set(every)) < 2:
+def describe_headlines(counted: Mapping[str, int]) -> str | None:
+    """Return such as "1 of 3 released, 2 held", the most advanced first. None if all entries have the same headline."""
+    if len(counted) < 2:
         return None
     order = [headline.value for headline in Headline]
-    counted = [
-        f"{every.count(each)} {each.replace('_', ' ')}" for each in sorted(set(every), key=order.index, reverse=True)
-    ]
-    first, *others = counted
-    count, words = first.split(" ", 1)
-    return ", ".join([f"{count} of {len(every)} {words}", *others])
+    best, *others = sorted(counted, key=order.index, reverse=True)
+    first = f"{counted[best]} of {sum(counted.values())} {best.replace('_', ' ')}"
+    return ", ".join([first, *(f"{counted[each]} {each.replace('_', ' ')}" for each in others)])

@@ -222,20 +222,27 @@ def _bind_signature(runtime: Runtime, signed: Signer, digest: str, submission_id
 _SENDING_STATUS: Final = {SubmissionState.PENDING: "pending", SubmissionState.FAILED: "failed"}
 
 
-def read_submission(session: Session, account_id: str, submission_id: str) -> BrokerSubmissionView | None:
-    """Return one of the account's submissions with its answers in order of receipt, or None if it does not exist."""
+def read_submission(
+    session: Session, account_id: str, submission_id: str, packages: Sequence[str] | None = None
+) -> BrokerSubmissionView | None:
+    """Return one of the account's submissions with its answers in order of receipt, or None if it does not exist.
+
+    It has the entries of these customs packages, or of all.
+    """
     row = session.get(BrokerSubmission, submission_id)
     if row is None or row.account_id != account_id:
         return None
     acknowledgements = sqlmodel_select(Acknowledgement).where(col(Acknowledgement.submission_id) == row.id)
     answers = session.exec(acknowledgements.order_by(col(Acknowledgement.received_at), col(Acknowledgement.id))).all()
-    return build_submission_views([row], answers, read_package_numbers(session, row.export_id))[0]
+    if packages is None:
+        packages = read_package_numbers(session, row.export_id)
+    return build_submission_views([row], answers, packages)[0]
 
 
 def build_submission_views(
     submissions: Sequence[BrokerSubmission], acknowledgements: Sequence[Acknowledgement], packages: Sequence[str]
 ) -> list[BrokerSubmissionView]:
-    """Return the views of an export's submissions, each with its answers and the entries of the customs packages."""
+    """Return the views of an export's submissions, each with its answers and the entries of these customs packages."""
     answers: defaultdict[str, list[Acknowledgement]] = defaultdict(list)
     for answer in acknowledgements:
         answers[answer.submission_id].append(answer)

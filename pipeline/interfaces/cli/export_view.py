@@ -10,7 +10,6 @@ from rich.markup import escape
 from rich.text import Text
 
 from pipeline.core.text_safety import make_legible
-from pipeline.deliveries.entries.facets import describe_headlines
 from pipeline.exports.schemas.export import EventView, ExportSummary, ExportView, StepView
 from pipeline.exports.schemas.feed import FeedEventView
 from pipeline.exports.schemas.submissions import BrokerSubmissionView
@@ -172,7 +171,7 @@ def format_submission(submission: BrokerSubmissionView) -> Text:
         lines.append(f"  the next answer is due by {submission.deadline_at:%Y-%m-%d %H:%M:%S} UTC")
     if submission.error_message:
         lines.append(f"  {escape(submission.error_message)}")
-    if describe_headlines(each.headline for each in submission.entries):
+    if len({each.headline for each in submission.entries}) > 1:
         for each in submission.entries:
             words = (each.headline.replace("_", " "), *filter(None, (each.entry_number, ", ".join(each.holds))))
             lines.append(f"  {each.customs_package_number}  {'  '.join(words)}")

@@ -6,6 +6,7 @@ from typing import Final
 
 from pipeline.deliveries.portal import HandoffUnits, PartnerHandoff
 from pipeline.deliveries.schemas.to_broker import ArtifactLink
+from pipeline.exports.schemas.submissions import EntryView
 from pipeline.exports.states import SubmissionState
 from pipeline.interfaces.handoff_units import ShownHandedUnit, show_handed_unit
 from pipeline.interfaces.pages.list_views import FilterLink
@@ -26,6 +27,7 @@ class HandoffPage:
     names: Mapping[str, str]
     units: Sequence[ShownHandedUnit]
     documents: Sequence[tuple[ArtifactLink, str]]
+    entries: Sequence[EntryView]  # empty if the handoff has one customs package
     after: int
     counted: str
     previous_link: str
@@ -56,6 +58,7 @@ def show_handoff(handoff: PartnerHandoff, some: HandoffUnits, after: int) -> Han
         names={pointer: place for place, pointer in some.fields.items()},
         units=[show_handed_unit(unit) for unit in units],
         documents=[(each, packages[each.id]) for each in some.documents],
+        entries=handoff.fold_entries([unit.package_number for unit in units]) if total > 1 else [],
         after=after,
         counted=_describe_part(after + 1, following, total) if 0 < len(units) < total else "",
         previous_link=f"{link}?after={previous}" if after > 0 else "",

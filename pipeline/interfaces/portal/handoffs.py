@@ -116,8 +116,7 @@ def answer_handoff(id: str, visit: Holder, fields: PortalFields, after: UnitsBef
         if not _FORM_ID.fullmatch(form_id):
             raise ValidationFailed("the form is incomplete; load the page again", field="/form_id")
         answer_id = f"{visitor.actor}:{form_id}:{hashlib.sha256(repr(form).encode()).hexdigest()[:16]}"
-        packages = [entry.customs_package_number for entry in handoff.submission.entries]
-        answer = answer_forms.check_form(form, handoff.list_fields(), ANSWERS, answer_id, packages)
+        answer = answer_forms.check_form(form, handoff.list_fields(), ANSWERS, answer_id, handoff.list_packages())
         broker_answers.receive_answer(runtime, id, answer, visitor.actor, by_person=True)
     except NotFound:
         raise

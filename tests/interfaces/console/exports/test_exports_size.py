@@ -43,7 +43,9 @@ class Cost:
 
 def reject_export(harness: ApiHarness, units: int) -> tuple[str, str]:
     """Return an export of so many units whose customs broker rejects a field of the last one, and its submission."""
-    export_id = harness.execute(factories.plan(units=units, lines=1, packages=1, batch=f"batch_{units}"))
+    export_id = harness.execute(
+        factories.plan(units=units, lines=1, packages=1, batch=f"batch_{units}", invoice=f"N{units}")
+    )
     harness.run(export_id)
     api = harness.client()
     submission = str(api.get(f"/api/exports/{export_id}").json()["broker_submission"]["id"])
