@@ -11,6 +11,7 @@ from kombu import Connection
 
 command = json.loads(Path(sys.argv[1]).read_bytes())
 command["batchId"] = command["plan"]["batchId"] = sys.argv[2]
+command["plan"]["units"][0]["entry"]["shipmentControlNumber"] = sys.argv[2].replace("_", "-")
 with Connection(os.environ["BROKER_URL"]) as connection, connection.SimpleQueue("orders.answers") as answers:
     for number, key in enumerate(["order-run-483", None]):
         connection.Producer().publish(

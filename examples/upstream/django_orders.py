@@ -66,6 +66,7 @@ def main() -> None:
     with connection.schema_editor() as editor:
         editor.create_model(Order)
     command["batchId"] = command["plan"]["batchId"] = batch
+    command["plan"]["units"][0]["entry"]["shipmentControlNumber"] = batch.replace("_", "-")
     try:
         with transaction.atomic():
             place_order("rolled-back", command)

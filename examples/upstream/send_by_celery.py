@@ -20,6 +20,7 @@ def main() -> None:
     command = json.loads(Path(sys.argv[1]).read_bytes())
     for batch in sys.argv[2:]:
         command["batchId"] = command["plan"]["batchId"] = batch
+        command["plan"]["units"][0]["entry"]["shipmentControlNumber"] = batch.replace("_", "-")
         sent = app.send_task("exports.execute", kwargs=command | {"idempotencyKey": f"order-{batch}"})
         print(batch, sent.get(timeout=60)["exportId"])
     refused = app.send_task("exports.execute", kwargs=command)

@@ -11,6 +11,7 @@ import pika
 
 command = json.loads(Path(sys.argv[1]).read_bytes())
 command["batchId"] = command["plan"]["batchId"] = sys.argv[2]
+command["plan"]["units"][0]["entry"]["shipmentControlNumber"] = sys.argv[2].replace("_", "-")
 command["idempotencyKey"] = f"order-{sys.argv[2]}"
 with pika.BlockingConnection(pika.URLParameters(os.environ["BROKER_URL"])) as connection:
     channel = connection.channel()

@@ -75,7 +75,7 @@ class ExportRows:
     submissions: Sequence[BrokerSubmission] = ()
     acknowledgements: Sequence[Acknowledgement] = ()
     package_numbers: Sequence[str] = ()
-    headlines: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # how many entries of a submission have each
+    headlines: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # by submission
     treatments: Sequence[LineTreatment] = ()
     treatment_count: int = 0
     superseded_by: str | None = None

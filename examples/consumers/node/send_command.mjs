@@ -5,6 +5,7 @@ import amqp from "amqplib";
 const [path, batch] = process.argv.slice(2);
 const command = JSON.parse(await readFile(path, "utf8"));
 command.batchId = command.plan.batchId = batch;
+command.plan.units[0].entry.shipmentControlNumber = batch.replaceAll("_", "-");
 command.idempotencyKey = `order-${batch}`;
 
 const connection = await amqp.connect(process.env.BROKER_URL);

@@ -49,6 +49,7 @@ class Load:
         self._numbers = count()
         name = _BATCH.format(0)
         plan = factories.plan(1, LINES, PACKAGES, batch=name)
+        plan["units"][0]["entry"]["shipmentControlNumber"] = name
         body = {"accountId": plan["accountId"], "batchId": name, "plan": plan}
         self._body = json.dumps(body).encode().split(name.encode())
         self.bytes = len(name.encode().join(self._body))
