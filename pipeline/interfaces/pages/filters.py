@@ -8,6 +8,7 @@ from pipeline.accounts import channels
 from pipeline.accounts.channels import Endpoint, QueueEndpoint
 from pipeline.accounts.schemas import PartnerView
 from pipeline.core.text_safety import make_legible
+from pipeline.deliveries.entries.facets import NEEDS_LOOK
 from pipeline.deliveries.remedies import omit_command
 from pipeline.deliveries.schemas.messages import describe_message_type
 from pipeline.documents.registry import describe_kind
@@ -19,9 +20,7 @@ from pipeline.interfaces.pages.instants import format_instant
 
 _GOOD_OUTCOMES: Final = frozenset({Outcome.ACCEPTED, Outcome.FILED, Outcome.RELEASED})
 _BUSY_OUTCOMES: Final = frozenset({Outcome.IN_PROGRESS, Outcome.WITH_BROKER})
-_BAD_STATUSES: Final = frozenset(
-    {SubmissionState.REJECTED, SubmissionState.QUERY, SubmissionState.HELD, SubmissionState.FAILED}
-)
+_BAD_STATUSES: Final = frozenset({*NEEDS_LOOK, SubmissionState.FAILED})
 
 
 def mark_outcome(outcome: Outcome) -> str:

@@ -5,12 +5,13 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
+from pipeline.deliveries.entries.facets import NEEDS_LOOK
 from pipeline.deliveries.history import PastDelivery
 from pipeline.deliveries.schemas.messages import describe_message_type
 from pipeline.exports.queries import UnitGroup
 from pipeline.exports.schemas.export import ExportView, StepView, UnitView
 from pipeline.exports.schemas.submissions import BrokerSubmissionView
-from pipeline.exports.states import DeliveryState, StepState, SubmissionState
+from pipeline.exports.states import DeliveryState, StepState
 from pipeline.interfaces.console.exports.gantt import ChartRow, Gantt, Stretch, draw_gantt, since
 from pipeline.interfaces.event_text import count_noun
 
@@ -24,11 +25,7 @@ _MAX_ATTEMPTS: Final = 30
 #: State of units -> mark of their bar; later ones are drawn over the others.
 _SPAN_MARKS: Final = {"closed": "sent", "open": "busy", "failed": "bad"}
 _ATTEMPT_MARKS: Final = {"delivered": "good", "failed": "bad", "refused": "bad"}
-_ANSWER_MARKS: Final = {
-    SubmissionState.REJECTED.value: "bad",
-    SubmissionState.QUERY.value: "bad",
-    SubmissionState.HELD.value: "bad",
-}
+_ANSWER_MARKS: Final = {status.value: "bad" for status in NEEDS_LOOK}
 
 
 def build_gantt(
