@@ -11,7 +11,7 @@ from sqlmodel import Session, col, select
 
 from pipeline.core.errors import NotFound
 from pipeline.core.findings import Finding
-from pipeline.deliveries.entries.entries import count_headlines, read_package_numbers
+from pipeline.deliveries.entries.entries import count_headlines
 from pipeline.deliveries.entries.facets import describe_headlines
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.outcomes import is_quarantined, read_outcome
@@ -74,7 +74,6 @@ class ExportRows:
     tallies: Sequence[DeliveryTally] = ()
     submissions: Sequence[BrokerSubmission] = ()
     acknowledgements: Sequence[Acknowledgement] = ()
-    package_numbers: Sequence[str] = ()
     headlines: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # by submission
     treatments: Sequence[LineTreatment] = ()
     treatment_count: int = 0
@@ -144,7 +143,6 @@ def load_export_rows(
             .where(col(Acknowledgement.submission_id).in_([submission.id for submission in submissions]))
             .order_by(col(Acknowledgement.received_at), col(Acknowledgement.id))
         ).all(),
-        package_numbers=read_package_numbers(session, export_id, units_of),
         headlines=count_headlines(session, export_id),
         treatments=session.exec(
             select(LineTreatment)
@@ -190,7 +188,8 @@ def build_view(rows: ExportRows) -> ExportView:
     steps: defaultdict[int, list[Step]] = defaultdict(list)
     for step in rows.steps:
         steps[step.unit_no].append(step)
-    submissions = build_submission_views(rows.submissions, rows.acknowledgements, rows.package_numbers)
+    numbers = [unit.package_number for unit in units if unit.package_number is not None]
+    submissions = build_submission_views(rows.submissions, rows.acknowledgements, numbers)
     notifications = _notifications(rows.tallies)
     return ExportView(
         export_id=export.id,

@@ -32,11 +32,9 @@ _UPSERT: Final = {
 }
 
 
-def read_package_numbers(session: Session, export_id: str, units_of: range | None = None) -> list[str]:
-    """Return the numbers of the export's customs packages in the order of its units, of all or of the units `units_of`."""
+def read_package_numbers(session: Session, export_id: str) -> list[str]:
+    """Return the numbers of the export's customs packages, in the order of its units."""
     query = select(_units.package_number).where(_units.export_id == export_id).order_by(_units.unit_no)
-    if units_of is not None:
-        query = query.where(_units.unit_no.between(units_of.start, units_of.stop - 1))
     return [number for number in session.scalars(query) if number is not None]
 
 
