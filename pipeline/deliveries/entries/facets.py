@@ -157,8 +157,11 @@ SUBMISSION_STATES: Final[Mapping[Headline, SubmissionState]] = {
     Headline.RELEASED: SubmissionState.RELEASED,
 }
 
+#: The place of each headline; the worst is first.
+_SEVERITY: Final[Mapping[str, int]] = {headline: place for place, headline in enumerate(Headline)}
+
 #: The headlines after which a person must act first, so that no further status is expected.
-_IN_TROUBLE: Final = frozenset(list(Headline)[: list(Headline).index(Headline.AWAITING)])
+_IN_TROUBLE: Final = frozenset(list(Headline)[: _SEVERITY[Headline.AWAITING]])
 
 
 @dataclass(frozen=True)
@@ -282,8 +285,7 @@ class EntriesStatus:
 def summarize_entries(entries: Iterable[EntryFacets]) -> EntriesStatus:
     """Return what the entries say together. Their worst headline counts."""
     every = list(entries)
-    order = {headline: place for place, headline in enumerate(Headline)}
-    headlines = sorted((each.headline for each in every), key=order.__getitem__)
+    headlines = sorted((each.headline for each in every), key=_SEVERITY.__getitem__)
     awaiting = SubmissionState.RECEIVED if any(each.received for each in every) else None
 
     def to_state(headline: Headline) -> SubmissionState | None:
@@ -300,7 +302,6 @@ def describe_headlines(counted: Mapping[str, int]) -> str | None:
     """Return such as "1 of 3 released, 2 held", the most advanced first. None if all entries have the same headline."""
     if len(counted) < 2:
         return None
-    order = [headline.value for headline in Headline]
-    best, *others = sorted(counted, key=order.index, reverse=True)
+    best, *others = sorted(counted, key=_SEVERITY.__getitem__, reverse=True)
     first = f"{counted[best]} of {sum(counted.values())} {best.replace('_', ' ')}"
     return ", ".join([first, *(f"{counted[each]} {each.replace('_', ' ')}" for each in others)])
