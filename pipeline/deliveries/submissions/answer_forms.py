@@ -28,7 +28,8 @@ _POINTER: Final = re.compile(r"(/[^/]*)+")
 class AnswerForm:
     """The filled-in form, unchecked. `fields` are pairs of a field and what is said about it.
 
-    Without a `package` the answer is about the whole handoff. An entry number counts only with `accepted` and later statuses, fields only with `rejected` and `query`.
+    Without a `package` the answer is about the whole handoff. An entry number counts only with `accepted` and later
+    statuses, fields only with `rejected` and `query`.
     """
 
     status: str = ""

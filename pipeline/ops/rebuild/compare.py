@@ -185,16 +185,16 @@ def _gather_facts(
         col(Step.export_id) == history.export_id, col(Step.name).in_(NOTIFY_STEPS), col(Step.state) == StepState.DONE
     )
     steps, now = session.execute(notified).one()
-    told = {
+    read_now = {
         "all_notified": steps == len(NOTIFY_STEPS),
         "ssccs_free": history.accepted_at is not None and add_years(history.accepted_at, SSCC_YEARS) <= now,
     }
     if snapshot_row is not None and plan is not None:
-        return ExportFacts(history, plan.plan.account_id, snapshot_row.id, plan, **told)
+        return ExportFacts(history, plan.plan.account_id, snapshot_row.id, plan, **read_now)
     owner = account_id or (snapshot_row.account_id if snapshot_row is not None else None)
     if not isinstance(owner, str):
         raise MissingFact("the export's row and its plan are both missing, so its account is unknown")
-    return ExportFacts(history, owner, None if snapshot_row is None else snapshot_row.id, None, **told)
+    return ExportFacts(history, owner, None if snapshot_row is None else snapshot_row.id, None, **read_now)
 
 
 def _read_plan(snapshot_row: PlanSnapshot, plan_hash: str) -> HashedPlan | None:
