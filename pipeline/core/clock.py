@@ -1,16 +1,23 @@
 """The clock of this machine."""
 
 from collections.abc import Callable
-from datetime import MAXYEAR, UTC, date, datetime, time
-from typing import TypeVar
+from datetime import MAXYEAR, UTC, date, datetime, time, timedelta
+from typing import Final, TypeVar
 
 Clock = Callable[[], datetime]
+#: By so much the clock of a sender may be ahead of ours.
+CLOCKS_DIFFER: Final = timedelta(minutes=5)
 D = TypeVar("D", bound=date)
 
 
 def utc_now() -> datetime:
     """Return the present instant."""
     return datetime.now(UTC)
+
+
+def format_utc(instant: datetime) -> str:
+    """Return the instant as messages and events have it: in UTC, with the letter Z."""
+    return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def midnight(day: date) -> datetime:

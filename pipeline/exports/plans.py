@@ -5,19 +5,17 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 import rfc8785
 
+from pipeline.core.clock import CLOCKS_DIFFER
 from pipeline.core.errors import PlanExpired, PlanHashMismatch, PlanNotApproved
 from pipeline.exports.schemas.plan import Plan
 
 #: The members that the plan hash leaves out: the approval is for a hash, and the hash cannot contain itself.
 UNHASHED: Final = ("approval", "planHash")
-
-#: The clock of the approver may be ahead by so much.
-_CLOCKS_DIFFER: Final = timedelta(minutes=5)
 
 _BEYOND_THE_BASIC_PLANE = re.compile("[\U00010000-\U0010ffff]")
 
@@ -99,7 +97,7 @@ def check_approval(plan: Plan, now: datetime) -> None:
     if plan.approval is None:
         raise PlanNotApproved("the plan has no approval; have it approved, then send it", field="/plan/approval")
     approved_at, expires_at = plan.approval.approved_at, plan.approval.expires_at
-    if approved_at - now > _CLOCKS_DIFFER:
+    if approved_at - now > CLOCKS_DIFFER:
         raise PlanNotApproved(
             f"approvedAt is {approved_at.isoformat()}, but now is {now.isoformat(timespec='seconds')}; send the time of the approval, with its time zone",
             field="/plan/approval/approvedAt",

@@ -2,10 +2,10 @@
 
 import json
 from collections.abc import Sequence
-from datetime import UTC
 from typing import Any
 
 from pipeline.accounts.print_settings import PrintSettings
+from pipeline.core.clock import format_utc
 from pipeline.core.findings import count_by_rule
 from pipeline.core.trace_context import TraceContext
 from pipeline.exports.events import EventType, NewEvent
@@ -36,9 +36,7 @@ def describe_acceptance(
 
 def describe_planning(planned: PlannedFacts) -> list[NewEvent]:
     """Return the events that say when this service created the batch and planned it from orders."""
-    created, at = (
-        each.astimezone(UTC).isoformat().replace("+00:00", "Z") for each in (planned.created_at, planned.planned_at)
-    )
+    created, at = format_utc(planned.created_at), format_utc(planned.planned_at)
     return [
         NewEvent(EventType.EXPORT_BATCH_CREATED, {"batchId": planned.batch_id, "createdAt": created}),
         NewEvent(EventType.EXPORT_PLANNED, {"planHash": planned.plan_hash, "orders": planned.orders, "plannedAt": at}),

@@ -10,6 +10,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col
 
 from config.settings import Settings
+from pipeline.core.clock import CLOCKS_DIFFER, format_utc
 from pipeline.core.db import statement_now, table
 from pipeline.core.errors import InvalidState, NotInHandoff, Purged, ValidationFailed
 from pipeline.core.runtime import Runtime
@@ -39,9 +40,6 @@ _EVENTS: Final = {
 
 #: What the remark about a field says that the plan lacks; a remark has at most 1,000 characters.
 _STRAY: Final = " (The plan has no such place.)"
-
-#: How far ahead an answer's time may lie: clocks differ.
-_CLOCK_DIFFERENCE: Final = timedelta(minutes=5)
 
 _INSERT_ANSWER: Final = {
     dialect: each.on_conflict_do_nothing().returning(table(Acknowledgement).c.id)
@@ -98,7 +96,7 @@ def _record_prepared(
     fact = submissions.settle_status(session, settings, submission_id, found.state, before, after)
     outcome = read_outcome(session, export_id)
     said = {name: value for name, value in as_json(answer).items() if value not in (None, [])}
-    fact |= {"receivedAt": found.arrival.isoformat().replace("+00:00", "Z"), **said, "outcome": outcome.value}
+    fact |= {"receivedAt": format_utc(found.arrival), **said, "outcome": outcome.value}
     status = AnswerStatus(answer.status)
     if status in NEEDS_LOOK:
         row = session.get_one(BrokerSubmission, submission_id, populate_existing=True)
@@ -204,7 +202,7 @@ def _prepare_answer(
     If the service refuses wrong answers, `refused_for` is the submission. Then raises ValidationFailed or NotInHandoff.
     """
     answer = _make_legible(answer)
-    is_ahead = answer.at is not None and answer.at > now + _CLOCK_DIFFERENCE
+    is_ahead = answer.at is not None and answer.at > now + CLOCKS_DIFFER
     if refused_for is not None:
         _check_answer(session, export_id, refused_for, answer, is_ahead=is_ahead)
     elif is_ahead:
@@ -243,7 +241,7 @@ def _check_answer(
             )
     if answer.corrects and session.get(Acknowledgement, (submission_id, answer.corrects)) is None:
         raise NotInHandoff(
-            f"there is no answer {answer.corrects} to this handoff; name the id of the answer that was wrong",
+            f"no answer to this handoff has the id {answer.corrects}; name the id of the answer that was wrong",
             field="/corrects",
         )
 

@@ -17,6 +17,7 @@ from pipeline.accounts import api_keys, secrets
 from pipeline.accounts.api_keys import READ, Caller
 from pipeline.accounts.people import PERSON_PREFIX, find_member_caller
 from pipeline.core import tenancy
+from pipeline.core.clock import format_utc
 from pipeline.core.encryption import SecretBox
 from pipeline.core.errors import InsufficientRole, InvalidApiKey, NotFound
 from pipeline.core.runtime import Runtime
@@ -167,7 +168,7 @@ def add_signed_links(
 ) -> dict[str, Any]:
     """Return the data of a handoff's message with a signed link for each document, the same at each call."""
     ends_at = (notification.created_at + timedelta(seconds=settings.document_link_seconds)).replace(microsecond=0)
-    until = ends_at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    until = format_utc(ends_at)
     for link in _iterate_links(data):
         link["signedUrl"] = build_link_url(
             settings, notification.account_id, link["id"], partner_holder(partner_id), ends_at

@@ -7,6 +7,7 @@ import structlog
 from sqlalchemy import bindparam, func, select, update
 from sqlmodel import Session, col
 
+from pipeline.core.clock import format_utc
 from pipeline.core.db import database_now, statement_now, table
 from pipeline.core.errors import DatabaseBusy
 from pipeline.core.runtime import Runtime
@@ -92,7 +93,7 @@ def _notify_once(session: Session, submission_id: str, export_id: str) -> Sequen
         "partnerId": late.partner_id,
         "channel": late.channel,
         "submissionStatus": late.status,
-        "deadlineAt": late.deadline_at.isoformat().replace("+00:00", "Z"),
+        "deadlineAt": format_utc(late.deadline_at),
     }
     enqueued = operator_messages.enqueue_handoff_overdue(session, late)
     events.append(session, export_id, ACTOR, [NewEvent(EventType.HANDOFF_OVERDUE, {**fact, **enqueued.fact})])

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Annotated, Final
 from urllib.parse import urlencode
 
@@ -10,7 +10,7 @@ from fastapi import Query
 from pydantic import BeforeValidator
 
 from pipeline.accounts.lists import PartnerName
-from pipeline.core.clock import midnight
+from pipeline.core.clock import format_utc, midnight
 from pipeline.core.field_types import BoundedDay, BoundedInstant
 from pipeline.exports.schemas.filters import ExportFilter
 from pipeline.exports.states import NEEDS_PERSON, ExportState, Milestone, Outcome
@@ -77,11 +77,7 @@ class ListFilter:
         fields += [(name, given) for name, given in (("broker", self.broker), ("warehouse", self.warehouse)) if given]
         fields += [(name, day.isoformat()) for name, day in days.items() if day is not None]
         fields += [("reached", self.reached.value)] if self.reached else []
-        fields += (
-            [("since", self.reached_since.astimezone(UTC).isoformat().replace("+00:00", "Z"))]
-            if self.reached_since
-            else []
-        )
+        fields += [("since", format_utc(self.reached_since))] if self.reached_since else []
         return urlencode(fields)
 
     def link(self, cursor: str | None = None) -> str:
