@@ -81,7 +81,6 @@ class DeliverySettings(BaseModel):
         10_000_000, description="Maximum size of an e-mail's attachments, before encoding; other documents become links"
     )
     mail_link_days: Count = Field(7, description="Days that document links in an e-mail work")
-    reply_link_days: Count = Field(7, description="Days that the reply link in a handoff's e-mail works")
 
     connection_test_seconds: Seconds = Field(30, description="Total time of the connection test of one endpoint")
 

@@ -39,13 +39,19 @@ _TOKEN: Final = re.compile(rf"({_LINK_ID.pattern})\.([A-Za-z0-9_-]{{43}})")
 
 
 @dataclass(frozen=True)
-class PortalVisitor:
-    """The holder of a portal link: it may see and do what concerns this partner of this account, and nothing else."""
+class PartnerVisitor:
+    """The holder of a link: it may see and do what concerns this partner of this account, and nothing else."""
 
-    link_id: str
     account_id: str
     partner_id: str
     test: bool  # whether the partner is marked test, so that test exports reach it
+
+
+@dataclass(frozen=True)
+class PortalVisitor(PartnerVisitor):
+    """The holder of a portal link."""
+
+    link_id: str
     expires_at: datetime
 
     @property
@@ -139,8 +145,13 @@ def revoke_portal_link(
 def revoke_portal_links(
     runtime: Runtime, account_id: str, partner_id: str, *, revoked_by: str, test_only: bool = False
 ) -> list[PortalLinkView]:
-    """Revoke all links of the partner and their sessions now. Return those that were valid, newest first. Raises NotFound."""
-    return _revoke(runtime, account_id, partner_id, is_valid_link(), revoked_by, test_only=test_only)
+    """Revoke all portal links of the partner, their sessions, and the reply links in e-mails that it got.
+
+    Return the portal links that were valid, newest first. An e-mail that is resent has a new reply link. Raises NotFound.
+    """
+    return _revoke(
+        runtime, account_id, partner_id, is_valid_link(), revoked_by, test_only=test_only, with_reply_links=True
+    )
 
 
 def open_portal(runtime: Runtime, token: str) -> PortalVisitor:
@@ -201,7 +212,7 @@ def _find_visitor(runtime: Runtime, link_id: str, token_hash: str | None) -> Por
     if found is None:
         raise portal_link_not_found()
     row, test = found
-    return PortalVisitor(row.id, row.account_id, row.partner_id, test, row.expires_at)
+    return PortalVisitor(row.account_id, row.partner_id, test, row.id, row.expires_at)
 
 
 def _revoke(
@@ -212,10 +223,14 @@ def _revoke(
     revoked_by: str,
     *,
     test_only: bool,
+    with_reply_links: bool = False,
 ) -> list[PortalLinkView]:
     """Revoke the wanted links that are not revoked yet. Return all wanted links."""
     with runtime.db.write() as session:
-        lock_partner(session, account_id, partner_id, test_only=test_only)
+        partner = lock_partner(session, account_id, partner_id, test_only=test_only)
+        if with_reply_links:
+            partner.reply_links_revoked += 1
+            record_act(session, account_id, revoked_by, Action.REPLY_LINKS_REVOKED, partner_id)
         rows = session.scalars(
             select(PortalLink)
             .where(*is_of_partner(account_id, partner_id), *wanted)

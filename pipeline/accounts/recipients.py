@@ -30,7 +30,8 @@ class Target:
     """Where messages go. `test` keeps them away from live endpoints.
 
     `secrets` sign the messages, the newest first. `endpoint` says how the partner is reached, without its `credential`.
-    `routing_name` is the partner's name in routing keys, None if that is its id. A channel calls `check_lease` when it
+    `routing_name` is the partner's name in routing keys, None if that is its id. Links in its e-mails say how often they
+    were revoked before, by `reply_links_revoked`. A channel calls `check_lease` when it
     is connected, just before a message is sent. It raises Fenced if another worker may have the message.
     """
 
@@ -41,6 +42,7 @@ class Target:
     secrets: Sequence[str] = field(default=(), repr=False)
     credential: str | None = field(default=None, repr=False)
     routing_name: str | None = None
+    reply_links_revoked: int = 0
     check_lease: Callable[[], None] = field(default=no_lease_check, repr=False, compare=False)
 
 
@@ -84,6 +86,7 @@ TARGET_COLUMNS: Final = (
     _partners.state.label("partner_state"),
     _partners.test.label("partner_test"),
     _partners.routing_name,
+    _partners.reply_links_revoked,
     _channels.endpoint,
     _channels.credential,
     _channels.failures,
@@ -202,6 +205,7 @@ class SealedTarget:
     endpoint: SealedEndpoint | None = None
     secrets: Sequence[str] = ()
     routing_name: str | None = None
+    reply_links_revoked: int = 0
     default: Endpoint | None = None
     failures: int = 0  # attempts that failed in a row
 
@@ -226,6 +230,7 @@ class SealedTarget:
             secrets=[unsealed(each) for each in self.secrets],
             credential=None if credential is None else unsealed(credential),
             routing_name=self.routing_name,
+            reply_links_revoked=self.reply_links_revoked,
         )
 
 
@@ -257,7 +262,13 @@ def resolve_target(
     reached = None if row.endpoint is None else SealedEndpoint(channel, row.endpoint, row.credential)
     test = test_export or row.partner_test
     target = SealedTarget(
-        account_id, partner_id, test, endpoint=reached, routing_name=row.routing_name, failures=row.failures or 0
+        account_id,
+        partner_id,
+        test,
+        endpoint=reached,
+        routing_name=row.routing_name,
+        reply_links_revoked=row.reply_links_revoked,
+        failures=row.failures or 0,
     )
     return _add_secrets(session, target, channel)
 

@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, exists, func, select, true, tuple_
 from sqlalchemy.orm import Mapped, aliased
 from sqlmodel import Session, col
 
-from pipeline.accounts.portal_links import PortalVisitor
+from pipeline.accounts.portal_links import PartnerVisitor
 from pipeline.accounts.schemas import DeliveryPage, DeliveryView
 from pipeline.core.db import index_constant
 from pipeline.core.errors import NotFound, Purged
@@ -44,7 +44,7 @@ SHOWN_STATES: Final = (DeliveryState.PENDING, DeliveryState.DELIVERED, DeliveryS
 
 
 def list_deliveries(
-    runtime: Runtime, visitor: PortalVisitor, *, state: DeliveryState | None, after: str | None, limit: int
+    runtime: Runtime, visitor: PartnerVisitor, *, state: DeliveryState | None, after: str | None, limit: int
 ) -> DeliveryPage:
     """Return a page of the partner's deliveries, those of the newest export first, starting after the delivery `after`.
 
@@ -71,7 +71,7 @@ def list_deliveries(
     return DeliveryPage(items=views, next_cursor=views[-1].id if len(found) > limit else None)
 
 
-def count_deliveries(runtime: Runtime, visitor: PortalVisitor) -> dict[DeliveryState, int]:
+def count_deliveries(runtime: Runtime, visitor: PartnerVisitor) -> dict[DeliveryState, int]:
     """Return how many of the partner's deliveries are in each state, each at most MAX_COUNTED + 1."""
     with runtime.db.read() as session:
         return {
@@ -93,7 +93,7 @@ class DeliveredMessage:
     body: bytes | None
 
 
-def read_message(runtime: Runtime, visitor: PortalVisitor, delivery_id: str) -> DeliveredMessage:
+def read_message(runtime: Runtime, visitor: PartnerVisitor, delivery_id: str) -> DeliveredMessage:
     """Return one of the partner's deliveries with its message. Raises NotFound."""
     with runtime.db.read() as session:
         row = _find_delivery(session, visitor, delivery_id)
@@ -106,7 +106,7 @@ def read_message(runtime: Runtime, visitor: PortalVisitor, delivery_id: str) -> 
         return DeliveredMessage(view, body)
 
 
-def find_message(runtime: Runtime, visitor: PortalVisitor, notification_id: str) -> bytes | None:
+def find_message(runtime: Runtime, visitor: PartnerVisitor, notification_id: str) -> bytes | None:
     """Return the message with this CloudEvent id. None if the partner does not see it, or it was purged."""
     with runtime.db.read() as session:
         delivery_id = session.scalar(
@@ -139,7 +139,7 @@ class HandoffList:
 
 
 def list_handoffs(
-    runtime: Runtime, visitor: PortalVisitor, *, after: str | None, limit: int, due: bool = False
+    runtime: Runtime, visitor: PartnerVisitor, *, after: str | None, limit: int, due: bool = False
 ) -> HandoffList:
     """Return a page of the handoffs to the partner, the last changed first, starting after the submission `after`.
 
@@ -178,7 +178,7 @@ def list_handoffs(
     return HandoffList(items, items[-1].submission_id if len(found) > limit else None)
 
 
-def count_due_handoffs(runtime: Runtime, visitor: PortalVisitor) -> int:
+def count_due_handoffs(runtime: Runtime, visitor: PartnerVisitor) -> int:
     """Return how many handoffs to the partner have a deadline for its next answer, at most MAX_COUNTED + 1."""
     due = select(col(BrokerSubmission.id)).where(*_are_own_handoffs(visitor), _IS_DUE).limit(MAX_COUNTED + 1)
     with runtime.db.read() as session:
@@ -261,7 +261,7 @@ def _name_unit(place: int, unit: Mapping[str, Any]) -> AnswerableUnit:
     return AnswerableUnit(place, unit["unitRef"], [line["sku"] for line in unit["lines"] or ()])
 
 
-def read_handoff(runtime: Runtime, visitor: PortalVisitor, submission_id: str) -> PartnerHandoff:
+def read_handoff(runtime: Runtime, visitor: PartnerVisitor, submission_id: str) -> PartnerHandoff:
     """Return one handoff to the partner. Raises NotFound."""
     with runtime.db.read() as session:
         row = _find_submission(session, visitor, submission_id)
@@ -288,7 +288,7 @@ def read_handoff(runtime: Runtime, visitor: PortalVisitor, submission_id: str) -
 
 
 def read_document(
-    runtime: Runtime, visitor: PortalVisitor, submission_id: str, artifact_id: str
+    runtime: Runtime, visitor: PartnerVisitor, submission_id: str, artifact_id: str
 ) -> tuple[ArtifactLink, bytes]:
     """Return a document of a handoff to the partner. Raises NotFound, Purged and StoreUnavailable."""
     handoff = read_handoff(runtime, visitor, submission_id)
@@ -300,7 +300,7 @@ def read_document(
     return link, runtime.store.get(link.sha256)
 
 
-def pack_documents(runtime: Runtime, visitor: PortalVisitor, submission_id: str) -> tuple[str, Iterator[bytes]]:
+def pack_documents(runtime: Runtime, visitor: PartnerVisitor, submission_id: str) -> tuple[str, Iterator[bytes]]:
     """Return the batch and the zip of a handoff's message and documents. Raises NotFound and Purged."""
     with runtime.db.read() as session:
         row = _find_submission(session, visitor, submission_id)
@@ -309,13 +309,13 @@ def pack_documents(runtime: Runtime, visitor: PortalVisitor, submission_id: str)
     return export.batch_id, stream_bundle(runtime.store, packed)
 
 
-def check_delivery(runtime: Runtime, visitor: PortalVisitor, delivery_id: str) -> None:
+def check_delivery(runtime: Runtime, visitor: PartnerVisitor, delivery_id: str) -> None:
     """Raise NotFound unless it is a delivery that the partner sees."""
     with runtime.db.read() as session:
         _find_delivery(session, visitor, delivery_id)
 
 
-def _are_own(visitor: PortalVisitor, *states: DeliveryState) -> list[ColumnElement[bool]]:
+def _are_own(visitor: PartnerVisitor, *states: DeliveryState) -> list[ColumnElement[bool]]:
     """Return the conditions of the partner's deliveries in these states, by default in all that it sees."""
     wanted = [
         col(Delivery.account_id) == visitor.account_id,
@@ -327,7 +327,7 @@ def _are_own(visitor: PortalVisitor, *states: DeliveryState) -> list[ColumnEleme
     return [*wanted, IS_UNDELIVERED] if undelivered else wanted
 
 
-def _are_own_handoffs(visitor: PortalVisitor) -> list[ColumnElement[bool]]:
+def _are_own_handoffs(visitor: PartnerVisitor) -> list[ColumnElement[bool]]:
     """Return the conditions of the handoffs to the partner whose message it sees."""
     is_sent = exists().where(
         col(Delivery.subject_id) == col(BrokerSubmission.export_id),
@@ -343,7 +343,7 @@ def _are_own_handoffs(visitor: PortalVisitor) -> list[ColumnElement[bool]]:
 
 
 def _reaches_partner(
-    visitor: PortalVisitor, subject_id: Mapped[str], *, may_be_plan: bool = False
+    visitor: PartnerVisitor, subject_id: Mapped[str], *, may_be_plan: bool = False
 ) -> ColumnElement[bool]:
     if visitor.test:
         return true()
@@ -357,14 +357,14 @@ def _reaches_partner(
     return func.coalesce(is_test, of_plan).is_(False)
 
 
-def _find_delivery(session: Session, visitor: PortalVisitor, delivery_id: str) -> Delivery:
+def _find_delivery(session: Session, visitor: PartnerVisitor, delivery_id: str) -> Delivery:
     row = session.scalars(select(Delivery).where(col(Delivery.id) == delivery_id, *_are_own(visitor))).first()
     if row is None:
         raise NotFound(f"you have no delivery with the id {delivery_id}; the page Deliveries lists yours")
     return row
 
 
-def _find_submission(session: Session, visitor: PortalVisitor, submission_id: str) -> BrokerSubmission:
+def _find_submission(session: Session, visitor: PartnerVisitor, submission_id: str) -> BrokerSubmission:
     row = session.scalars(
         select(BrokerSubmission).where(col(BrokerSubmission.id) == submission_id, *_are_own_handoffs(visitor))
     ).first()

@@ -47,6 +47,7 @@ class Action(StrEnum):
     LINK_CREATED = "link_created"
     PORTAL_LINK_CREATED = "portal_link_created"
     PORTAL_LINK_REVOKED = "portal_link_revoked"
+    REPLY_LINKS_REVOKED = "reply_links_revoked"
     PORTAL_OPENED = "portal_opened"
     HANDOFF_ANSWERED = "handoff_answered"
     ROLES_CHANGED = "roles_changed"

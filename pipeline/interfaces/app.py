@@ -24,7 +24,6 @@ from pipeline.interfaces.api import (
     audit,
     deliveries,
     documents,
-    email_replies,
     events,
     exports,
     inbox,
@@ -76,7 +75,7 @@ from pipeline.interfaces.console.work import waivers as waiver_pages
 from pipeline.interfaces.pages import assets, live
 from pipeline.interfaces.pages.pages import public_refusal
 from pipeline.interfaces.portal import deliveries as portal_deliveries
-from pipeline.interfaces.portal import endpoint, handoffs, samples
+from pipeline.interfaces.portal import endpoint, handoffs, reply_links, samples
 from pipeline.interfaces.portal import home as portal_home
 from pipeline.ops import readiness
 from pipeline.workflow.publisher import Publisher
@@ -94,7 +93,7 @@ ROUTERS = (
     deliveries.router,
     deliveries.notifications_router,
     submissions.router,
-    email_replies.router,
+    reply_links.router,
     print_settings.router,
     rules.router,
     waivers.router,
@@ -186,7 +185,7 @@ def create_app(runtime: Runtime, publisher: TaskPublisher) -> FastAPI:
     app.state.key_use_tasks = set[asyncio.Task[None]]()
     app.state.show_refusal = public_refusal
     app.state.unasked_waits = UnaskedWaits(max(1, runtime.settings.max_requests // _UNASKED_WAITS_PART))
-    app.state.links = ApiKeyCache(email_replies.REQUESTS_PER_MINUTE)
+    app.state.links = ApiKeyCache(reply_links.REQUESTS_PER_MINUTE)
     app.state.provider = None if runtime.settings.oidc_issuer is None else OpenIdProvider(runtime.settings)
     app.state.registry = registry
     app.state.parts = parts

@@ -8,8 +8,7 @@ import pytest
 from sqlalchemy import update
 from sqlmodel import col, select
 
-from pipeline.accounts.portal_links import PortalVisitor
-from pipeline.core.clock import utc_now
+from pipeline.accounts.portal_links import PartnerVisitor
 from pipeline.core.errors import NotFound
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import portal
@@ -22,8 +21,8 @@ from tests.support.query_counter import record_plans
 from tests.workflow.conftest import WorkflowHarness
 
 
-def visitor_of(partner_id: str, *, test: bool = False, account: str = factories.ACCOUNT) -> PortalVisitor:
-    return PortalVisitor("lnk_1", account, partner_id, test, utc_now() + timedelta(days=1))
+def visitor_of(partner_id: str, *, test: bool = False, account: str = factories.ACCOUNT) -> PartnerVisitor:
+    return PartnerVisitor(account, partner_id, test)
 
 
 BROKER, WAREHOUSE = visitor_of(factories.BROKER), visitor_of(factories.WAREHOUSE)
@@ -53,7 +52,7 @@ def set_state(runtime: Runtime, export_id: str, partner_id: str, state: Delivery
     )
 
 
-def listed(runtime: Runtime, visitor: PortalVisitor, state: DeliveryState | None = None, limit: int = 50) -> list[str]:
+def listed(runtime: Runtime, visitor: PartnerVisitor, state: DeliveryState | None = None, limit: int = 50) -> list[str]:
     """Return the ids of all deliveries that the visitor's pages list."""
     found: list[str] = []
     cursor = None

@@ -14,7 +14,6 @@ from pipeline.deliveries.channels.protocol import Attachment, EmailBody
 from pipeline.deliveries.email.attachments import describe_documents
 from pipeline.deliveries.email.text import (
     EmailContent,
-    ReplyUrl,
     Section,
     build_overdue,
     build_plan_rechecked,
@@ -37,7 +36,7 @@ from pipeline.deliveries.schemas.to_operator import (
     HandoffOverdue,
     PlanRechecked,
 )
-from pipeline.deliveries.submissions import email_replies, links
+from pipeline.deliveries.submissions import links, reply_links
 from pipeline.exports.field_text import describe_field
 from pipeline.exports.schemas.entry_filing import Filing, format_entry_number
 from pipeline.exports.schemas.parties import UltimateConsignee
@@ -58,11 +57,17 @@ def build_email_body(
     attachments: Sequence[Attachment],
     *,
     sent_at: datetime | None = None,
+    revoked: int = 0,
 ) -> EmailBody:
-    """Return the notification as an e-mail, the same each time. Its links are valid when it is sent, at `sent_at`."""
+    """Return the notification as an e-mail, the same each time. Its links are valid when it is sent, at `sent_at`.
+
+    `revoked` is how often the recipient's reply links were revoked before.
+    """
     message = MessageType(notification.event_type).model.model_validate_json(notification.data)
     if isinstance(message, HandoffReady):
-        content = _build_handoff(settings, notification, message, attachments, sent_at or notification.created_at)
+        content = _build_handoff(
+            settings, notification, message, attachments, sent_at or notification.created_at, revoked
+        )
     elif isinstance(message, PlanRechecked):
         content = build_plan_rechecked(message)
     else:
@@ -125,8 +130,9 @@ def _build_handoff(
     message: HandoffReady,
     attachments: Sequence[Attachment],
     sent_at: datetime,
+    revoked: int,
 ) -> EmailContent:
-    link = email_replies.build_reply_link(settings, notification, sent_at=sent_at)
+    link = reply_links.build_reply_link(settings, notification.id, revoked)
     documents = split_attachments(attachments, settings.mail_attach_max_bytes)
     until = format_moment(links.mail_link_expiry(settings, notification, sent_at))
     units = message.units
@@ -145,12 +151,16 @@ def _build_handoff(
         opening,
         [_build_package(unit) for unit in units[:MAX_PACKAGES]],
         describe_documents(documents, MAX_DOCUMENTS, until),
-        ReplyUrl(f"{settings.public_url.rstrip('/')}/answers/{link.token}", format_moment(link.ends_at)),
+        f"{settings.public_url.rstrip('/')}/answers/{link.token}",
         instructions=[
             "Check that the documents can be read and are complete.",
             (
                 "Use the link above to accept the handoff, reject it, or ask a question. Name the fields that you reject or"
                 " ask about. Until you answer, the sender assumes that the handoff was not read."
+            ),
+            (
+                "Use the same link to say later that the entry is filed, that customs holds the goods, or that it released"
+                " them."
             ),
         ],
     )

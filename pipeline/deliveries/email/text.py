@@ -22,14 +22,6 @@ class Section:
 
 
 @dataclass(frozen=True)
-class ReplyUrl:
-    """The reply link and its end."""
-
-    url: str
-    ends_at: str
-
-
-@dataclass(frozen=True)
 class EmailContent:
     """The text of an e-mail, in reading order."""
 
@@ -38,7 +30,7 @@ class EmailContent:
     opening: Sequence[str]
     sections: Sequence[Section] = ()
     documents: EmailDocuments = field(default_factory=EmailDocuments)
-    reply: ReplyUrl | None = None
+    reply_url: str = ""
     instructions: Sequence[str] = ()  # what to do, step by step
     page: tuple[str, str] | None = None  # a page with more: label and address
 

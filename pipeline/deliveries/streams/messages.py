@@ -89,7 +89,9 @@ def _build_message(runtime: Runtime, claimed: StreamLease, notification: Notific
         export_id=notification.export_id or "",
         plan_id=notification.plan_id,
         attachments=attachments,
-        email_body=content.build_email_body(runtime.settings, notification, attachments, sent_at=now)
+        email_body=content.build_email_body(
+            runtime.settings, notification, attachments, sent_at=now, revoked=target.reply_links_revoked
+        )
         if channel.read_by_people
         else None,
         trace=claimed.trace,

@@ -8,17 +8,49 @@ from typing import Any, Final, cast
 from pipeline.core.errors import ValidationFailed
 from pipeline.core.problems import Issue
 from pipeline.core.text_safety import make_legible
+from pipeline.deliveries.entries.facets import AnswerStatus
 from pipeline.deliveries.schemas.answers import AcknowledgementBody, FieldAnswer
 from pipeline.exports.field_text import LINE_FIELDS, UNIT_FIELDS
+from pipeline.exports.states import SubmissionState
 
 #: With more lines than this, the list of fields names whole lines, not their fields.
 MAX_DETAILED_LINES: Final = 60
 
 MAX_MESSAGE: Final = 1000
 
+#: The answers that a person may choose, by status: its words on the form.
+CHOICES: Final[Mapping[AnswerStatus, str]] = {
+    AnswerStatus.RECEIVED: "Received; our answer follows",
+    AnswerStatus.ACCEPTED: "We accept it and will file",
+    AnswerStatus.QUERY: "We have a question",
+    AnswerStatus.REJECTED: "We reject it: something has to be corrected",
+    AnswerStatus.FILED: "The entry is filed",
+    AnswerStatus.HELD: "Customs holds the goods",
+    AnswerStatus.HOLD_REMOVED: "Customs removed all holds",
+    AnswerStatus.RELEASED: "Customs released the goods",
+    AnswerStatus.CANCELLED: "The entry is cancelled",
+    AnswerStatus.SUMMARY_FILED: "The entry summary is filed",
+    AnswerStatus.SUMMARY_PAID: "Duty and fees are paid",
+}
+
+#: Answers that only follow another one.
+_FOLLOWS: Final[Mapping[AnswerStatus, AnswerStatus]] = {
+    AnswerStatus.HOLD_REMOVED: AnswerStatus.HELD,
+    AnswerStatus.CANCELLED: AnswerStatus.FILED,
+    AnswerStatus.SUMMARY_FILED: AnswerStatus.RELEASED,
+    AnswerStatus.SUMMARY_PAID: AnswerStatus.RELEASED,
+}
+
+#: Answers that say nothing new, by the status of the submission, that of its worst entry.
+_PASSED: Final[Mapping[SubmissionState, Collection[AnswerStatus]]] = {
+    SubmissionState.ACCEPTED: (AnswerStatus.ACCEPTED,),
+    SubmissionState.FILED: (AnswerStatus.ACCEPTED, AnswerStatus.FILED),
+    SubmissionState.RELEASED: (AnswerStatus.ACCEPTED, AnswerStatus.FILED, AnswerStatus.RELEASED),
+}
+
 #: Answers that may say what is wrong with fields, and answers that may have an entry number.
 _NAMES_FIELDS: Final = frozenset({"rejected", "query"})
-_HAS_ENTRY: Final = frozenset({"accepted", "filed", "released", "held"})
+_HAS_ENTRY: Final = frozenset({"accepted", "filed", "released", "held", "cancelled", "summary_filed"})
 
 _ENTRY_NUMBER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,31}")
 _POINTER: Final = re.compile(r"(/[^/]*)+")
@@ -48,6 +80,16 @@ class AnswerableUnit:
     skus: Sequence[str]
 
 
+def list_choices(status: SubmissionState, answered: Collection[str]) -> dict[AnswerStatus, str]:
+    """Return the answers that may follow those of the statuses `answered`, with their words."""
+    passed = {*_PASSED.get(status, ()), *([AnswerStatus.RECEIVED] if answered else [])}
+    return {
+        choice: words
+        for choice, words in CHOICES.items()
+        if choice not in passed and (choice not in _FOLLOWS or _FOLLOWS[choice] in answered)
+    }
+
+
 def list_fields(units: Iterable[AnswerableUnit], *, alone: bool, detailed: bool) -> dict[str, str]:
     """Return the fields of units that an answer may name: JSON Pointers by readable name.
 
@@ -62,11 +104,7 @@ def can_detail(units: Iterable[AnswerableUnit]) -> bool:
 
 
 def check_form(
-    form: AnswerForm,
-    pointers: Mapping[str, str],
-    statuses: Collection[str],
-    answer_id: str,
-    packages: Collection[str] = (),
+    form: AnswerForm, pointers: Mapping[str, str], answer_id: str, packages: Collection[str] = ()
 ) -> AcknowledgementBody:
     """Return the answer of the form, about one of the customs `packages` or the whole handoff.
 
@@ -79,7 +117,7 @@ def check_form(
     checked = [*_check_fields(form, pointers)] if form.status in _NAMES_FIELDS else []
     fields = [each for each in checked if isinstance(each, FieldAnswer)]
     issues = [each for each in checked if isinstance(each, Issue)]
-    if form.status not in statuses:
+    if form.status not in CHOICES:
         issues.insert(0, _issue("/status", "Choose one of the answers."))
     package = form.package.strip().upper()
     if package and package not in packages:

@@ -46,7 +46,7 @@ def list_portal_links(id: str, runtime: RuntimeDep, caller: Admin) -> PortalLink
 
 @router.delete("", responses=READ_REFUSALS)
 def revoke_portal_links(id: str, runtime: RuntimeDep, caller: Admin) -> PortalLinkList:
-    """Revoke all portal links of the partner and end their sessions now; the answer lists those that were valid."""
+    """Revoke all portal links of the partner, their sessions, and the reply links in its e-mails; the answer lists the portal links that were valid."""
     return PortalLinkList(
         items=portal_links.revoke_portal_links(
             runtime, caller.account_id, id, revoked_by=caller.actor, test_only=caller.test

@@ -72,7 +72,10 @@ def revoke_links(
     partner: Partner,
     account: OfAccount,
     link: Annotated[
-        str | None, typer.Option(metavar="LINK", help="As `exports partners links` shows it; without it, all links.")
+        str | None,
+        typer.Option(
+            metavar="LINK", help="As `exports partners links` shows it; without it, all, and the links in its e-mails."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:

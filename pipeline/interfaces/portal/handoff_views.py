@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from pipeline.core.money import format_amount
+from pipeline.customs.reference.ports import port_rules
 from pipeline.deliveries.portal import HandoffUnits, PartnerHandoff
-from pipeline.deliveries.schemas.to_broker import ArtifactLink
+from pipeline.deliveries.schemas.to_broker import ArtifactLink, HandedUnit
 from pipeline.exports.schemas.submissions import EntryView
 from pipeline.exports.states import SubmissionState
-from pipeline.interfaces.handoff_units import ShownHandedUnit, show_handed_unit
 from pipeline.interfaces.pages.list_views import FilterLink
 
 #: The statuses of a handoff in their order, for the ladder on its page.
@@ -18,10 +19,34 @@ UNITS_ON_A_PAGE: Final = 10
 
 
 @dataclass(frozen=True)
+class ShownHandedUnit:
+    """A customs package of a handoff, as a person knows it."""
+
+    package: str
+    invoice: str
+    total: str
+    lines: int
+    packages: int
+    importer: str
+    importer_number: str
+    port: str
+
+
+@dataclass(frozen=True)
+class HandoffLinks:
+    """The addresses of one handoff. Without `documents`, its page does not offer them."""
+
+    page: str
+    answer: str
+    documents: str = ""
+    bundle: str = ""
+
+
+@dataclass(frozen=True)
 class HandoffPage:
     """A handoff on its page, with some of its units; `counted` says which ones, and is empty if they are all."""
 
-    link: str
+    links: HandoffLinks
     notice: str
     ladder: Sequence[tuple[str, str]]
     names: Mapping[str, str]
@@ -39,9 +64,8 @@ def build_due_links(*, due: bool) -> list[FilterLink]:
     return [FilterLink("answer due", "/portal/handoffs", due), FilterLink("all", "/portal/handoffs?all=true", not due)]
 
 
-def show_handoff(handoff: PartnerHandoff, some: HandoffUnits, after: int) -> HandoffPage:
+def show_handoff(handoff: PartnerHandoff, some: HandoffUnits, after: int, links: HandoffLinks) -> HandoffPage:
     """Return a handoff for its page, with `some` of its units, those after the first `after`."""
-    link = f"/portal/handoffs/{handoff.submission.id}"
     units, total = some.units, handoff.units_total
     previous, following = max(after - UNITS_ON_A_PAGE, 0), after + len(units)
     packages = {each.id: unit.package_number for unit in units for each in (unit.invoice_data, *unit.artifacts) if each}
@@ -52,17 +76,32 @@ def show_handoff(handoff: PartnerHandoff, some: HandoffUnits, after: int) -> Han
     if handoff.message is None:
         notice = "This export was purged when its retention ended. It cannot be answered any more."
     return HandoffPage(
-        link=link,
+        links=links,
         notice=notice,
         ladder=_build_ladder(handoff.submission.submission_status),
         names={pointer: place for place, pointer in some.fields.items()},
-        units=[show_handed_unit(unit) for unit in units],
+        units=[_show_unit(unit) for unit in units],
         documents=[(each, packages[each.id]) for each in some.documents],
         entries=handoff.fold_entries([unit.package_number for unit in units]) if total > 1 else [],
         after=after,
         counted=_describe_part(after + 1, following, total) if 0 < len(units) < total else "",
-        previous_link=f"{link}?after={previous}" if after > 0 else "",
-        next_link=f"{link}?after={following}" if units and following < total else "",
+        previous_link=f"{links.page}?after={previous}" if after > 0 else "",
+        next_link=f"{links.page}?after={following}" if units and following < total else "",
+    )
+
+
+def _show_unit(unit: HandedUnit) -> ShownHandedUnit:
+    """Return a customs package as a row of a table."""
+    importer = unit.parties.importer_of_record
+    return ShownHandedUnit(
+        package=unit.package_number,
+        invoice=unit.invoice.number,
+        total=f"{format_amount(unit.totals.invoice_total, unit.invoice.currency)} {unit.invoice.currency}",
+        lines=unit.totals.line_count,
+        packages=unit.totals.package_count,
+        importer=importer.name or unit.parties.buyer.name,
+        importer_number=importer.masked_number,
+        port=port_rules().ports.describe(unit.entry.port_of_entry),
     )
 
 

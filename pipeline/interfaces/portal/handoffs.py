@@ -4,7 +4,7 @@ import hashlib
 import re
 import secrets
 from collections.abc import Mapping
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Query
@@ -14,6 +14,7 @@ from pipeline.core.clock import utc_now
 from pipeline.core.errors import NotFound, Refused, ValidationFailed
 from pipeline.deliveries import portal
 from pipeline.deliveries.portal import PartnerHandoff
+from pipeline.deliveries.schemas.answers import AcknowledgementBody
 from pipeline.deliveries.submissions import answer_forms, broker_answers
 from pipeline.deliveries.submissions.answer_forms import AnswerForm
 from pipeline.exports.audit_trail import Action
@@ -21,6 +22,7 @@ from pipeline.exports.schemas.plan import MAX_UNITS
 from pipeline.interfaces.api.headers import download_headers
 from pipeline.interfaces.pages.pages import ConsoleRoute, Form, build_next_link, redirect_to
 from pipeline.interfaces.portal import handoff_views
+from pipeline.interfaces.portal.handoff_views import HandoffLinks
 from pipeline.interfaces.portal.pages import PAGE_SIZE, Holder, PortalFields, PortalVisit
 
 
@@ -36,16 +38,6 @@ router = APIRouter(
     dependencies=[Depends(_require_broker)],
 )
 
-#: answer -> its words on the form
-ANSWERS: Final = {
-    "received": "Received; our answer follows",
-    "accepted": "We accept it and will file",
-    "query": "We have a question",
-    "rejected": "We reject it: something has to be corrected",
-    "filed": "The entry is filed",
-    "held": "Customs holds the goods",
-    "released": "Customs released the goods",
-}
 FIELD_ROWS: Final = 6
 #: How many units of a handoff stand on the pages before.
 UnitsBefore = Annotated[int, Query(ge=0, le=MAX_UNITS)]
@@ -84,7 +76,7 @@ def show_handoff(
     wanted = find.strip()
     if wanted and (place := handoff.find_unit(wanted)) is not None:
         return redirect_to(f"/portal/handoffs/{quote(id)}?after={place}")
-    return _handoff_page(visit, handoff, after, AnswerForm(), _new_form_id(), missed=wanted)
+    return _handoff_page(visit, handoff, after, AnswerForm(), new_form_id(), missed=wanted)
 
 
 @router.get("/{id}/documents/{artifact}")
@@ -109,27 +101,66 @@ def download_bundle(id: str, visit: Holder) -> Response:
 def answer_handoff(id: str, visit: Holder, fields: PortalFields, after: UnitsBefore = 0) -> Response:
     """Record an answer; a form that is sent twice counts once, one that was changed meanwhile is another answer."""
     runtime, visitor = visit.runtime, visit.visitor
-    form = _parse_form(fields)
-    form_id = fields.get("form_id")
+    form = parse_form(fields)
     handoff = portal.read_handoff(runtime, visitor, id)
     try:
-        if not _FORM_ID.fullmatch(form_id):
-            raise ValidationFailed("the form is incomplete; load the page again", field="/form_id")
-        answer_id = f"{visitor.actor}:{form_id}:{hashlib.sha256(repr(form).encode()).hexdigest()[:16]}"
-        answer = answer_forms.check_form(form, handoff.list_fields(), ANSWERS, answer_id, handoff.list_packages())
+        answer = check_answer(handoff, form, fields.get("form_id"), visitor.actor)
         broker_answers.receive_answer(runtime, id, answer, visitor.actor, by_person=True)
     except NotFound:
         raise
     except Refused as refused:
-        return _handoff_page(visit, handoff, after, form, form_id, refusal=refused)
+        return _handoff_page(visit, handoff, after, form, fields.get("form_id"), refusal=refused)
     return redirect_to(f"/portal/handoffs/{quote(id)}")
 
 
-def _parse_form(fields: Form) -> AnswerForm:
+def parse_form(fields: Form) -> AnswerForm:
+    """Return the answer that was typed into the form."""
     rows = [(fields.get(f"place{row}"), fields.get(f"wrong{row}")) for row in range(FIELD_ROWS)]
     return AnswerForm(
         fields.get("status"), fields.get("message"), fields.get("entryNumber"), rows, fields.get("package")
     )
+
+
+def check_answer(handoff: PartnerHandoff, form: AnswerForm, form_id: str, by: str) -> AcknowledgementBody:
+    """Return the answer of the form. Its id has `by`, who answers, so that the same form cannot answer twice.
+
+    Raises ValidationFailed with what is wrong.
+    """
+    if not _FORM_ID.fullmatch(form_id):
+        raise ValidationFailed("the form is incomplete; load the page again", field="/form_id")
+    answer_id = f"{by}:{form_id}:{hashlib.sha256(repr(form).encode()).hexdigest()[:16]}"
+    return answer_forms.check_form(form, handoff.list_fields(), answer_id, handoff.list_packages())
+
+
+def describe_handoff(
+    handoff: PartnerHandoff,
+    links: HandoffLinks,
+    after: int,
+    form: AnswerForm,
+    form_id: str,
+    *,
+    missed: str = "",
+    refusal: Refused | None = None,
+) -> dict[str, Any]:
+    """Return what the page of one handoff shows: the units after the first `after`, and the form as it was typed."""
+    some = handoff.read_units(range(after, after + handoff_views.UNITS_ON_A_PAGE))
+    submission = handoff.submission
+    answered = {each.status for each in submission.acknowledgements}
+    return {
+        "refused": refusal,
+        "handoff": handoff,
+        "shown": handoff_views.show_handoff(handoff, some, after, links),
+        "now": utc_now(),
+        "form": form,
+        "statuses": answer_forms.list_choices(submission.submission_status, answered),
+        "rows": [*form.fields, *[("", "")] * FIELD_ROWS][:FIELD_ROWS],
+        "errors": _list_errors(refusal),
+        "form_id": form_id,
+        "places": list(some.fields),
+        "missed": missed,
+        "answerable": handoff.message is not None,
+        "max_message": answer_forms.MAX_MESSAGE,
+    }
 
 
 def _handoff_page(
@@ -142,25 +173,10 @@ def _handoff_page(
     missed: str = "",
     refusal: Refused | None = None,
 ) -> Response:
-    shown = range(after, after + handoff_views.UNITS_ON_A_PAGE)
-    some = handoff.read_units(shown)
-    return visit.page(
-        "portal/handoff.html",
-        404 if missed else 200,
-        refused=refusal,
-        handoff=handoff,
-        shown=handoff_views.show_handoff(handoff, some, after),
-        now=utc_now(),
-        form=form,
-        statuses=ANSWERS,
-        rows=[*form.fields, *[("", "")] * FIELD_ROWS][:FIELD_ROWS],
-        errors=_list_errors(refusal),
-        form_id=form_id,
-        places=list(some.fields),
-        missed=missed,
-        answerable=handoff.message is not None,
-        max_message=answer_forms.MAX_MESSAGE,
-    )
+    page = f"/portal/handoffs/{handoff.submission.id}"
+    links = HandoffLinks(page, f"{page}/answer", f"{page}/documents/", f"{page}/bundle")
+    described = describe_handoff(handoff, links, after, form, form_id, missed=missed, refusal=refusal)
+    return visit.page("portal/handoff.html", 404 if missed else 200, **described)
 
 
 def _list_errors(refusal: Refused | None) -> Mapping[str, str]:
@@ -169,5 +185,6 @@ def _list_errors(refusal: Refused | None) -> Mapping[str, str]:
     return {issue["path"].removeprefix("/"): issue["message"] for issue in issues}
 
 
-def _new_form_id() -> str:
+def new_form_id() -> str:
+    """Return the id of a form that nobody has sent."""
     return secrets.token_hex(16)

@@ -13,7 +13,7 @@ from pipeline.deliveries.channels.protocol import Attachment, EmailBody
 from pipeline.deliveries.email import content
 from pipeline.deliveries.models import Notification
 from pipeline.deliveries.schemas.messages import MessageType
-from pipeline.deliveries.submissions import email_replies
+from pipeline.deliveries.submissions import reply_links
 from tests.deliveries.conftest import OpenRuntime
 from tests.deliveries.support import exports
 from tests.deliveries.support.rechecks import RECHECKED
@@ -129,7 +129,7 @@ def test_handoff_email_has_invoices_importer_entry_documents_and_link(mail_runti
     handoff = hand_off(mail_runtime, factories.plan(units=2))
     body = content.build_email_body(mail_runtime.settings, handoff, documents(2_345, 1))
     assert body.subject == f"Export {factories.BATCH}: invoices A-00001, A-00002"
-    link = f"{PUBLIC}/answers/{email_replies.build_reply_link(mail_runtime.settings, handoff).token}"
+    link = f"{PUBLIC}/answers/{reply_links.build_reply_link(mail_runtime.settings, handoff.id).token}"
     facts = [
         "Maple Goods Ltd hands off an export that is ready to be filed with US customs: 2 customs packages",
         "A-00001 of 2026-11-24",
@@ -140,7 +140,7 @@ def test_handoff_email_has_invoices_importer_entry_documents_and_link(mail_runti
         "2026-11-26 18:00 UTC",
         "3 lines in 2 packages",
         "12.000 kg gross, 10.800 kg net",
-        "It is valid until 2026-12-01 15:00 UTC and takes one answer.",
+        "It works as long as the handoff is open: use it again for each next answer.",
         "CP-1_paper0.pdf",
         "3 kB",
         "handoff.json",

@@ -19,7 +19,7 @@ from pipeline.core.clock import utc_now
 from pipeline.core.db import database_now
 from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.deliveries.models import Notification
-from pipeline.deliveries.submissions import email_replies, links
+from pipeline.deliveries.submissions import links, reply_links
 from pipeline.interfaces.api import dependencies
 from pipeline.interfaces.api.dependencies import ApiKeyCache
 from tests.interfaces.api.conftest import ApiHarness, Open, RecordingPublisher, serve_api
@@ -159,7 +159,7 @@ def test_database_copy_holds_no_secret_in_clear(open_harness: Open, database_url
         PASSWORD,
         created.secret.removeprefix("whsec_"),
         rotated.secret.removeprefix("whsec_"),
-        email_replies.build_reply_link(harness.runtime.settings, notification).token,
+        reply_links.build_reply_link(harness.runtime.settings, notification.id).token,
         harness.runtime.settings.secret_key.get_secret_value(),
         *(each.rpartition("/")[2].partition(".")[2] for each in (link, sent)),
         *(each.bearer.rsplit("_", 1)[1][:44] for each in keys),

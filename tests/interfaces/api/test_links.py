@@ -23,7 +23,7 @@ from pipeline.deliveries.models import Notification
 from pipeline.deliveries.streams import messages
 from pipeline.deliveries.submissions import links
 from pipeline.exports.schemas.export import ExportView
-from pipeline.interfaces.api.email_replies import REQUESTS_PER_MINUTE
+from pipeline.interfaces.portal.reply_links import REQUESTS_PER_MINUTE
 from tests.interfaces.api.conftest import OTHER, ApiHarness, Open
 from tests.support import factories
 

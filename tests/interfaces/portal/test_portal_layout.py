@@ -13,7 +13,7 @@ from pipeline.accounts import partners
 from pipeline.accounts.schemas import NewPartner
 from pipeline.deliveries.models import Notification
 from pipeline.deliveries.streams import sender
-from pipeline.deliveries.submissions import email_replies
+from pipeline.deliveries.submissions import reply_links
 from tests.conftest import skip_or_fail
 from tests.deliveries.support import exports
 from tests.interfaces.api.conftest import ApiHarness, Open
@@ -115,12 +115,13 @@ def add_email_replies(album: Album, harness: ApiHarness) -> None:
     with harness.runtime.db.read() as session:
         query = select(Notification).where(col(Notification.export_id) == export.export_id)
         (sent,) = session.exec(query.where(col(Notification.audience) == "customs_broker")).all()
-    address = f"/answers/{email_replies.build_reply_link(harness.runtime.settings, sent).token}"
+    address = f"/answers/{reply_links.build_reply_link(harness.runtime.settings, sent.id).token}"
     reader = harness.client_with_key(None)
     album.add("e-mail reply", lambda: reader.get(address))
-    album.add("e-mail reply refused", lambda: reader.post(address, data={"status": "rejected"}))
+    album.add("e-mail reply refused", lambda: reader.post(address, data={"status": "rejected", "form_id": "0" * 32}))
     rejected = {
         "status": "rejected",
+        "form_id": "0" * 32,
         "message": LONG,
         "place0": "U1, line 2 (SHIRT-00002): HTS code",
         "wrong0": SCRIPTS,
@@ -153,7 +154,7 @@ def test_every_input_has_a_label_and_every_form_its_token(open_harness: Open) ->
             assert identifier is not None, (name, tag)
             assert identifier[1] in labels, (name, tag)
         for form in re.findall(r'<form[^>]*method="post".*?</form>', page, re.DOTALL):
-            assert "csrf_token" in form or 'action="/portal/open"' in form, name
+            assert "csrf_token" in form or 'action="/portal/open"' in form or name.startswith("e-mail"), name
         headings = [int(level) for level in re.findall(r"<h([1-6])", page)]
         assert headings[0] == 1
         assert all(later - earlier <= 1 for earlier, later in pairwise(headings)), name

@@ -12,7 +12,7 @@ from sqlmodel import col, select
 from pipeline.deliveries.channels.protocol import Attachment
 from pipeline.deliveries.email import content
 from pipeline.deliveries.models import Notification
-from pipeline.deliveries.submissions import email_replies
+from pipeline.deliveries.submissions import reply_links
 from pipeline.interfaces.api.headers import download_headers
 from tests.interfaces.api.conftest import ApiHarness
 from tests.support import factories
@@ -63,12 +63,14 @@ def render_everywhere(harness: ApiHarness, made: dict[str, Any]) -> dict[str, st
     assert letter.subject.isprintable()
     browser = harness.client_with_key(None)
     sign_in_client(browser, harness.runtime, "read", "operate")
-    token = email_replies.build_reply_link(settings, notification).token
+    token = reply_links.build_reply_link(settings, notification.id).token
     pages = {
         "list": browser.get("/console"),
         "export": browser.get(f"/console/exports/{export_id}"),
         "answer": browser.get(f"/answers/{token}"),
-        "refused answer": browser.post(f"/answers/{token}", data={"status": "rejected", "message": MARKUP[0] * 90}),
+        "refused answer": browser.post(
+            f"/answers/{token}", data={"status": "rejected", "message": MARKUP[0] * 90, "form_id": "0" * 32}
+        ),
     }
     assert {each.headers["content-type"] for each in pages.values()} == {"text/html; charset=utf-8"}
     return {name: each.text for name, each in pages.items()} | {"letter": letter.html}
