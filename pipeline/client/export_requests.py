@@ -38,6 +38,7 @@ from pipeline.exports.schemas.export import (
 )
 from pipeline.exports.schemas.feed import FeedEventView, FeedPage
 from pipeline.exports.schemas.inbox import Cause, InboxView
+from pipeline.exports.schemas.registered_plans import RegisteredPlanPage, RegisteredPlanSummary, RegisteredPlanView
 
 Plan = Mapping[str, Any]
 
@@ -120,6 +121,23 @@ def amend(
 def register_plan(plan: Plan) -> Call[PlanReceipt]:
     """Store an approved plan for a later execution; it never changes."""
     return Call("POST", "api/exports/plans", parse_as(PlanReceipt), json=plan, retry_when=RetryWhen.ALWAYS)
+
+
+def plan(plan_id: str) -> Call[RegisteredPlanView]:
+    """Return a registered plan, by its id or its batch's id."""
+    return get(f"api/exports/plans/{encode_segment(plan_id)}", parse_as(RegisteredPlanView))
+
+
+def plans(*, page_size: int = 200) -> ResultPage[RegisteredPlanSummary]:
+    """Yield the account's registered plans, newest first, from all pages."""
+
+    def page_call(cursor: str | None) -> Call[ResultPage[RegisteredPlanSummary]]:
+        call = get("api/exports/plans", parse_as(RegisteredPlanPage), cursor=cursor, limit=page_size)
+        return call.map(
+            lambda found: ResultPage(found.items, page_call(found.next_cursor) if found.next_cursor else None)
+        )
+
+    return ResultPage(next_call=page_call(None))
 
 
 def preflight(plan: Plan) -> Call[PreflightReport]:

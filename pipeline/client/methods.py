@@ -92,6 +92,8 @@ class ApiMethods:
     execute: Final = Operation(export_requests.execute)
     execute_registered: Final = Operation(export_requests.execute_registered)
     register_plan: Final = Operation(export_requests.register_plan)
+    plan: Final = Operation(export_requests.plan)
+    plans: Final = Listing(export_requests.plans)
     preflight: Final = Operation(export_requests.preflight)
     proforma: Final = Operation(export_requests.proforma)
     registered_proforma: Final = Operation(export_requests.registered_proforma)

@@ -49,6 +49,7 @@ class PlanSnapshot(SQLModel, table=True):
     __tablename__ = "plans"
     __table_args__ = (
         UniqueConstraint("account_id", "batch_id", "plan_hash", "test"),
+        Index("ix_plans_account_id_id", "account_id", "id"),
         Index("ix_plans_entry_on", "entry_on", "id"),  # the recheck reads those whose entry is not over
     )
 

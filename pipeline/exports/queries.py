@@ -12,7 +12,7 @@ from sqlmodel import Session, col, or_, select
 
 from pipeline.core.errors import NotFound
 from pipeline.exports.event_models import Act, Event
-from pipeline.exports.models import Export, ExportUnit, Step
+from pipeline.exports.models import Export, ExportUnit, PlanSnapshot, Step
 from pipeline.exports.schemas.export import AcknowledgedView, EventView
 from pipeline.exports.states import ExportState, Outcome, StepState
 
@@ -63,6 +63,11 @@ def find_export(session: Session, account_id: str, export_or_batch_id: str, *, t
         .limit(1)
     ).first()
     if export is None:
+        of_batch = col(PlanSnapshot.account_id) == account_id, col(PlanSnapshot.batch_id) == id_or_batch
+        if session.scalars(select(PlanSnapshot.id).where(*of_batch).limit(1)).first() is not None:
+            raise NotFound(
+                f"batch {id_or_batch} is planned and not executed; `GET /api/exports/plans/{id_or_batch}` has its plan"
+            )
         raise NotFound(f"there is no export or batch {id_or_batch} in this account")
     return export
 

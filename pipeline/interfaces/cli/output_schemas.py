@@ -29,6 +29,7 @@ from pipeline.exports.schemas.export import ActPage, ArtifactView, EventView, Ex
 from pipeline.exports.schemas.feed import FeedEventView
 from pipeline.exports.schemas.inbox import InboxView
 from pipeline.exports.schemas.plan import Plan
+from pipeline.exports.schemas.registered_plans import RegisteredPlanSummary, RegisteredPlanView
 from pipeline.interfaces.cli import output_models as models
 from pipeline.interfaces.cli import report_models as reports
 from pipeline.interfaces.cli.config import SettingView
@@ -206,6 +207,8 @@ OUTPUTS: Final[dict[str, Any]] = {
     "orders show": OrderView,
     "orders delete": OrderView,
     "orders plan": PlanAnswer,
+    "plans list": list[RegisteredPlanSummary],
+    "plans show": RegisteredPlanView,
     "plans proforma": list[str],
     "rules list": list[DatedRow],
     "rules show": HeadingOutput,

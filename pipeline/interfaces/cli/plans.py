@@ -5,6 +5,7 @@ import json
 import re
 import sys
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Final, cast
 
@@ -20,7 +21,7 @@ from pipeline.core.errors import PayloadTooLarge
 from pipeline.core.json_input import check_shape
 from pipeline.exports import examples
 from pipeline.interfaces.cli.connection import ApiKey, ApiUrl, connect
-from pipeline.interfaces.cli.output import ExitCode, Failure, Json, print_json, print_result, report_errors
+from pipeline.interfaces.cli.output import ExitCode, Failure, Json, build_table, print_json, print_result, report_errors
 
 #: A string or a comment, whichever begins first: `//` inside a string is not a comment.
 _STRING_OR_COMMENT: Final = re.compile(r'"(?:[^"\\\n]|\\.)*"|//[^\n]*|/\*.*?\*/', re.DOTALL)
@@ -137,6 +138,46 @@ def example(
         known = ", ".join(examples.list_all_names())
         raise Failure(f"there is no example plan {name}", code=ExitCode.NOT_FOUND, remedy=f"Use one of: {known}.")
     print_json(examples.load_plan(name, utc_now().date()))
+
+
+@app.command("list")
+@report_errors
+def list_plans(
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of plans.")] = 50,
+    api_url: ApiUrl = None,
+    api_key: ApiKey = None,
+    as_json: Json = False,
+) -> None:
+    """List registered plans, newest first, executed or not."""
+    with connect(api_url, api_key) as api:
+        found = [*islice(api.plans(page_size=min(limit, 200)), limit)]
+    table = build_table(
+        ("batch", "state", "registered", "plan", "export"),
+        (
+            (
+                Text.assemble(each.batch_id, (" test" if each.test else "", "dim")),
+                each.state,
+                f"{each.registered_at:%Y-%m-%d %H:%M:%S}",
+                each.plan_id,
+                each.export_id or "",
+            )
+            for each in found
+        ),
+    )
+    print_result(found, table, as_json=as_json)
+
+
+@app.command()
+@report_errors
+def show(
+    plan: Annotated[str, typer.Argument(metavar="ID", help="The plan's id, or its batch's.")],
+    api_url: ApiUrl = None,
+    api_key: ApiKey = None,
+    _to_json: Json = False,
+) -> None:
+    """Print a registered plan with its state, as JSON."""
+    with connect(api_url, api_key) as api:
+        print_json(api.plan(plan).model_dump_json(by_alias=True))
 
 
 @app.command()

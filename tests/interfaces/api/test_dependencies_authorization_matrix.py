@@ -30,6 +30,8 @@ ROLES_BY_CALL = {
     ("DELETE", "/api/orders/{id}"): {"admin"},
     ("POST", "/api/exports/preflight"): {"execute", "read", "operate", "admin"},
     ("POST", "/api/exports/proforma"): {"execute", "read", "operate", "admin"},
+    ("GET", "/api/exports/plans"): {"execute", "read", "operate", "admin"},
+    ("GET", "/api/exports/plans/{id}"): {"execute", "read", "operate", "admin"},
     ("GET", "/api/exports/plans/{id}/proforma"): {"execute", "read", "operate", "admin"},
     ("GET", "/api/rules/decide"): {"execute", "read", "operate", "admin"},
     ("GET", "/api/exports"): {"execute", "read", "operate", "admin"},

@@ -121,6 +121,8 @@ trace {message}
 artifacts list {exportId}
 artifacts {exportId} --bundle --out {folder}/out
 verify {bundle}
+plans list
+plans show batch-schemas
 plans proforma {changed} --out {folder}/proforma.html
 amend {exportId} {changed}
 cancel {exportId}
