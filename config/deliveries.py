@@ -7,6 +7,9 @@ from pydantic import BaseModel, Field, SecretStr, model_validator
 
 from config.execution import Count, Seconds
 
+#: The length of a time before an arrival.
+Lead = Annotated[float, Field(ge=0)]
+
 _SMTP_URL = re.compile(
     r"(?P<scheme>smtp|smtp\+starttls|smtps)://(?P<user>[^\s:@/]+:[^\s@/]+@)?([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?"
 )
@@ -45,6 +48,10 @@ class DeliverySettings(BaseModel):
     deadline_answered_seconds: Seconds = Field(86_400, description="From then until the broker answers it")
     deadline_filed_seconds: Seconds = Field(172_800, description="From acceptance until the entry is filed")
     deadline_released_seconds: Seconds = Field(432_000, description="From then until customs releases or holds")
+    lead_received_seconds: Lead = Field(21_600, description="How long before the arrival the broker can read it")
+    lead_answered_seconds: Lead = Field(14_400, description="How long before the arrival the broker answers it")
+    lead_filed_seconds: Lead = Field(7200, description="How long before the arrival the entry is filed")
+    lead_released_seconds: Lead = Field(0, description="How long before the arrival customs releases or holds")
 
     # Retention
     retention_years: tuple[tuple[Annotated[str, Field(pattern="^[A-Z]{2}$")], Count], ...] = Field(

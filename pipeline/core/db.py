@@ -97,6 +97,34 @@ def _postgresql_statement_now(element: statement_now, compiler: Any, **kwargs: A
 compiles(statement_now, "sqlite")(_sqlite_now)
 
 
+class database_deadline(FunctionElement[datetime]):  # noqa: N801
+    """The database's clock plus `seconds`, or `lead_seconds` before the instant `before` if that is sooner.
+
+    It never lies in the past. Without `before` or `lead_seconds`, only `seconds` count.
+    """
+
+    type = Instant()
+    inherit_cache = True
+
+    def __init__(
+        self, seconds: ColumnElement[Any], before: ColumnElement[Any], lead_seconds: ColumnElement[Any]
+    ) -> None:
+        super().__init__(seconds, before, lead_seconds)
+
+
+@compiles(database_deadline, "postgresql")
+def _postgresql_deadline(element: database_deadline, compiler: Any, **kwargs: Any) -> str:
+    seconds, before, lead = (compiler.process(each, **kwargs) for each in element.clauses)
+    latest = f"clock_timestamp() + make_interval(secs => {seconds})"
+    # LEAST leaves out what is NULL.
+    return f"GREATEST(clock_timestamp(), LEAST({latest}, {before} - make_interval(secs => {lead})))"
+
+
+@compiles(database_deadline, "sqlite")
+def _sqlite_deadline(element: database_deadline, compiler: Any, **kwargs: Any) -> str:
+    return f"deadline_after({compiler.process(element.clauses, **kwargs)})"
+
+
 class Database:
     """An engine with our settings, and the sessions on it."""
 

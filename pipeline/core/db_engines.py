@@ -4,7 +4,7 @@ import select
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -53,6 +53,13 @@ def open_sqlite(url: URL, timeout_seconds: float, clock: Clock) -> Engine:
             None if seconds is None else (clock().astimezone(UTC) + timedelta(seconds=seconds)).strftime(_SQLITE_FORMAT)
         )
 
+    def deadline_after(seconds: float, before: str | None, lead_seconds: float | None) -> str:
+        now = clock().astimezone(UTC)
+        due = now + timedelta(seconds=seconds)
+        if before is not None and lead_seconds is not None:
+            due = max(now, min(due, datetime.fromisoformat(f"{before}Z") - timedelta(seconds=lead_seconds)))
+        return due.strftime(_SQLITE_FORMAT)
+
     @event.listens_for(engine, "do_connect")
     def _create(*_: Any) -> None:
         # The driver would create a file that other users can read. SQLite gives the WAL files the same mode.
@@ -65,6 +72,7 @@ def open_sqlite(url: URL, timeout_seconds: float, clock: Clock) -> Engine:
         # This class sends BEGIN itself: the driver begins with a read and upgrades it, which fails at once if two do.
         connection.isolation_level = None
         connection.create_function("instant_after", 1, instant_after)
+        connection.create_function("deadline_after", 3, deadline_after)
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
 

@@ -4,20 +4,23 @@ import uuid
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from operator import attrgetter, itemgetter
 from typing import Any, Final
 
-from sqlalchemy import BindParameter, Row, bindparam, case, func, insert, select
+from sqlalchemy import BindParameter, ColumnElement, Row, bindparam, case, func, insert, select
 from sqlmodel import Session, col
 
 from pipeline.accounts import recipients
 from pipeline.accounts.recipients import Recipient
 from pipeline.core import installation, shutdown
 from pipeline.core.blob_store import ArtifactStore
+from pipeline.core.clock import format_utc
 from pipeline.core.columns import json_object_of
 from pipeline.core.db import database_now, table
 from pipeline.core.errors import StepFailed, ValidationFailed
 from pipeline.core.runtime import Runtime
+from pipeline.customs.chapter99.facts import find_arrival
 from pipeline.deliveries.email.content import build_handoff_subject
 from pipeline.deliveries.models import BrokerSubmission, Notification
 from pipeline.deliveries.outbox import outbox
@@ -38,6 +41,9 @@ from pipeline.exports.step_context import StepContext, parse_unit
 _SUBMISSIONS = uuid.UUID("0b6f4d3a-1c55-5e0a-8f27-6d92b1e7c413")
 _INSERT_SUBMISSION: Final = insert(table(BrokerSubmission))
 
+#: An arrival that lies further back says nothing of goods under way: the plan is old, or was executed after the fact.
+_ARRIVED_AT_MOST: Final = timedelta(days=1)
+
 
 @dataclass(frozen=True)
 class PreparedHandoff:
@@ -48,7 +54,7 @@ class PreparedHandoff:
     documents: Sequence[ArtifactRow]
     store: ArtifactStore  # has the documents
     due_seconds: float
-    deadline_at: database_now | None
+    deadline_at: ColumnElement[datetime] | None
     held: HeldStreams
 
 
@@ -90,6 +96,7 @@ def prepare_handoff(
     sends = installation.may_send(runtime)
     held = hold_streams(settings, context, rows, queues, submission_id) if sends else HeldStreams()
     status = SubmissionState.SENT if held.now else SubmissionState.PENDING
+    arrives_at = _find_arrival(contents)
     return PreparedHandoff(
         submission={
             "id": submission_id,
@@ -100,6 +107,7 @@ def prepare_handoff(
             "path": broker.path or "byob",
             "channel": broker.primary_channel,
             "state": status.value,
+            "arrives_at": arrives_at,
             "recipient": ", ".join(broker.mailboxes) or None,
             "subject": build_handoff_subject(context.batch_id, [unit.invoice.number for _, unit in contents.units]),
         },
@@ -107,14 +115,14 @@ def prepare_handoff(
         documents=documents,
         store=runtime.store,
         due_seconds=settings.lease_seconds if held.now else settings.stalled_seconds,
-        deadline_at=submissions.status_deadline(settings, status),
+        deadline_at=submissions.status_deadline(settings, status, arrives_at),
         held=held,
     )
 
 
 def write_handoff(session: Session, _: StepContext, prepared: PreparedHandoff) -> list[NewEvent]:
     """Write profile files, submission, notifications and deliveries, with one statement per table."""
-    rows = prepared.rows
+    rows, arrives_at = prepared.rows, prepared.submission["arrives_at"]
     session.execute(_INSERT_SUBMISSION.values(deadline_at=prepared.deadline_at), prepared.submission)
     outbox.insert_rows(session, rows, due_seconds=prepared.due_seconds, held=holds_streams(prepared))
     data = {
@@ -122,10 +130,23 @@ def write_handoff(session: Session, _: StepContext, prepared: PreparedHandoff) -
         "partnerId": prepared.submission["partner_id"],
         "path": prepared.submission["path"],
         "channel": prepared.submission["channel"],
+        **({} if arrives_at is None else {"arrivesAt": format_utc(arrives_at)}),
         **rows.fact,
     }
     recorded = repository.record_documents(session, prepared.store, prepared.documents)
     return [*recorded, NewEvent(EventType.HANDED_OFF, data)]
+
+
+def _find_arrival(contents: ExportContents) -> datetime | None:
+    """Return when the first unit arrives, or None if that is unknown or long past.
+
+    A day that has begun says nothing of the hour.
+    """
+    read_at = contents.read_at
+    first = min((unit for _, unit in contents.units), key=find_arrival)
+    arrives_at = find_arrival(first)
+    earliest = read_at if first.entry.estimated_arrival_at is None else read_at - _ARRIVED_AT_MOST
+    return arrives_at if arrives_at > earliest else None
 
 
 def holds_streams(prepared: PreparedHandoff) -> bool:

@@ -19,6 +19,20 @@ class BrokerSubmission(SQLModel, table=True):
         partial_index("ix_broker_submissions_deadline_at", "deadline_at", where=text("overdue_at IS NULL")),
         partial_index("ix_broker_submissions_polled_at", "polled_at", where=text("handoff_id IS NOT NULL")),
         Index("ix_broker_submissions_account_id_partner_id", "account_id", "partner_id", "updated_at", "id"),
+        # Overdue since before the arrival: the arrival is an alarm of its own.
+        partial_index(
+            "ix_broker_submissions_arrives_at",
+            "arrives_at",
+            where=text("overdue_at < arrives_at AND deadline_at IS NOT NULL"),
+        ),
+        # What is due next in an account.
+        partial_index(
+            "ix_broker_submissions_account_id_deadline_at",
+            "account_id",
+            "deadline_at",
+            "id",
+            where=text("deadline_at IS NOT NULL"),
+        ),
         # The portal's list of handoffs whose next answer is due.
         partial_index(
             "ix_broker_submissions_due",
@@ -60,6 +74,7 @@ class BrokerSubmission(SQLModel, table=True):
     recipient: str | None = None
     subject: str
     sent_at: datetime | None = instant_column(nullable=True)
+    arrives_at: datetime | None = instant_column(nullable=True)  # when the first goods arrive, by the plan
     deadline_at: datetime | None = instant_column(nullable=True)  # when the next status must be reached
     overdue_at: datetime | None = instant_column(nullable=True)  # when operators were notified that it is overdue
     first_accepted_at: datetime | None = instant_column(nullable=True)

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Final
+from datetime import UTC, datetime
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, SQLColumnExpression, and_, bindparam, literal_column, select, true, tuple_
+from sqlalchemy import ColumnElement, Row, SQLColumnExpression, and_, bindparam, literal_column, select, true, tuple_
 from sqlmodel import Session, col
 
 from pipeline.core.db import index_constant
@@ -37,6 +37,18 @@ QUARANTINED: Final = and_(col(Export.quarantined).is_(True), col(Export.state) =
 
 #: An answer is late and still expected. An amendment and a purge clear the deadline, but not `overdue_at`.
 OVERDUE: Final = and_(col(BrokerSubmission.overdue_at).is_not(None), col(BrokerSubmission.deadline_at).is_not(None))
+
+
+def has_arrived(row: BrokerSubmission | Row[Any]) -> bool:
+    """Return whether the operators were notified of an overdue submission after its goods arrived, by the plan."""
+    return row.arrives_at is not None and row.overdue_at is not None and row.arrives_at <= row.overdue_at
+
+
+def describe_arrival(arrives_at: datetime, *, arrived: bool) -> str:
+    """Return when the goods of an overdue submission arrive, or that they arrived without a release."""
+    at = f"{arrives_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    return f"the goods arrived at {at}, no release" if arrived else f"the goods arrive at {at}"
+
 
 #: When the handoff of an export reached each milestone, or NULL.
 REACHED_AT: Final[Mapping[Milestone, SQLColumnExpression[datetime | None]]] = {

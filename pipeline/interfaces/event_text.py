@@ -1,9 +1,11 @@
 """The events of an export as sentences, for pages and terminals."""
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any, Final
 
 from pipeline.deliveries.entries.facets import NEEDS_LOOK
+from pipeline.deliveries.outcomes import describe_arrival
 from pipeline.exports.schemas.export import EventView
 
 GOOD, BAD, NEUTRAL, ATTENTION = "✓", "✗", "·", "!"
@@ -37,6 +39,14 @@ def _describe_answer(data: _Facts) -> str:
     reason = f" ({data['message']})" if data.get("message") else ""
     packages = "".join(f" {number}" for number in data.get("customsPackageNumbers", ()))
     return f"customs broker answered{packages}: {str(data.get('status')).replace('_', ' ')}{reason}"
+
+
+def _describe_overdue(data: _Facts) -> str:
+    text = "customs broker has not answered in time"
+    if "arrivesAt" not in data:
+        return text
+    arrival = describe_arrival(datetime.fromisoformat(data["arrivesAt"]), arrived="arrived" in data)
+    return f"{text}; {arrival}"
 
 
 def _describe_amendment(data: _Facts) -> str:
@@ -101,7 +111,7 @@ _DESCRIPTIONS: Final[Mapping[str, tuple[str, str | Callable[[_Facts], str]]]] = 
             f"new rules or editions: {data.get('appeared', 0)} findings appeared, {data.get('gone', 0)} are gone"
         ),
     ),
-    "HANDOFF_OVERDUE": (ATTENTION, "customs broker has not answered in time"),
+    "HANDOFF_OVERDUE": (ATTENTION, _describe_overdue),
 }
 
 

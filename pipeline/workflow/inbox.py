@@ -14,7 +14,7 @@ from pipeline.accounts.states import PartnerState
 from pipeline.core.db import index_constant
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries.models import Acknowledgement, Attempt, BrokerSubmission, Delivery, Notification
-from pipeline.deliveries.outcomes import HANDOFF, outcome_search
+from pipeline.deliveries.outcomes import HANDOFF, describe_arrival, has_arrived, outcome_search
 from pipeline.deliveries.remedies import find_remedy
 from pipeline.deliveries.schemas.messages import HELD_UNTIL_SUPERSEDED, MessageType
 from pipeline.exports.event_models import Act, Event
@@ -44,6 +44,8 @@ _REASONS: Final = {
     Cause.HELD: "Customs holds the goods. Ask the customs broker what is missing.",
     Cause.PAUSED: "Nothing is sent to it until a person resumes it. Its messages are kept.",
 }
+
+_ARRIVED: Final = "The goods arrived, and no release is known. Call the customs broker now: the carrier may be waiting."
 
 #: The conditions of the indexes of the inbox. A failed export stays in it even if its dead letters are acknowledged.
 _IN_INBOX: Final[ColumnElement[bool]] = literal_column(
@@ -171,7 +173,10 @@ def _find_exports(
         col(BrokerSubmission.id).label("submission_id"),
         col(BrokerSubmission.state).label("status"),
         col(BrokerSubmission.updated_at).label("answered_at"),
-        col(BrokerSubmission.deadline_at),
+        *(
+            col(each)
+            for each in (BrokerSubmission.deadline_at, BrokerSubmission.overdue_at, BrokerSubmission.arrives_at)
+        ),
     )
     query = (
         _select_exports(account_id, outcome, *columns, acknowledged=acknowledged)
@@ -247,8 +252,8 @@ def _describe_overdue(
             **_describe_export(row),
             cause=Cause.OVERDUE,
             partner_id=row.broker_id,
-            reason=_REASONS[Cause.OVERDUE],
-            text=f"last status {row.status}",
+            reason=_ARRIVED if has_arrived(row) else _REASONS[Cause.OVERDUE],
+            text=_describe_late(row),
             delivery_id=handoffs.get(row.export_id),
             since=row.answered_at,
             deadline_at=row.deadline_at,
@@ -256,6 +261,13 @@ def _describe_overdue(
         )
         for row in rows
     ]
+
+
+def _describe_late(row: Row[Any]) -> str:
+    text = f"last status {row.status}"
+    if row.arrives_at is None:
+        return text
+    return f"{describe_arrival(row.arrives_at, arrived=has_arrived(row))}; {text}"
 
 
 def _describe_answers(

@@ -5,6 +5,7 @@ from datetime import UTC
 from typing import Final
 
 from pipeline.deliveries.models import BrokerSubmission
+from pipeline.deliveries.outcomes import describe_arrival, has_arrived
 from pipeline.exports.models import Export, Step
 from pipeline.exports.states import ExportState, StepState, SubmissionState
 from pipeline.workflow.partner_checks import FILES_NOTHING
@@ -81,7 +82,10 @@ def _describe_submission(row: BrokerSubmission, failed: str | None) -> str:
             return f"{row.partner_id} did not take the handoff, which waits for its next attempt: {failed}"
         return _SUBMISSION_TEXTS[status].format(partner=row.partner_id)
     deadline = row.deadline_at.astimezone(UTC)
-    return f"overdue: {late.format(partner=row.partner_id)} by {deadline:%Y-%m-%d %H:%M:%S} UTC"
+    text = f"overdue: {late.format(partner=row.partner_id)} by {deadline:%Y-%m-%d %H:%M:%S} UTC"
+    if row.arrives_at is None:
+        return text
+    return f"{text}, and {describe_arrival(row.arrives_at, arrived=has_arrived(row))}"
 
 
 def _describe_executing(export: Export, unit_refs: Mapping[int, str], steps: Sequence[Step]) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
@@ -99,6 +99,12 @@ def entry_date(unit: Unit) -> date:
     """
     arrival = unit.entry.estimated_arrival_at
     return unit.entry.export_date if arrival is None else arrival.astimezone(_entry_zone()).date()
+
+
+def find_arrival(unit: Unit) -> datetime:
+    """Return when the unit arrives: the instant that the plan gives, else the beginning of its day of entry."""
+    arrival = unit.entry.estimated_arrival_at
+    return arrival or datetime.combine(entry_date(unit), time(), _entry_zone()).astimezone(UTC)
 
 
 def _entry_zone() -> ZoneInfo:

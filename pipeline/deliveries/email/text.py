@@ -7,6 +7,7 @@ from typing import Final
 
 from pipeline.core.findings import Finding
 from pipeline.deliveries.email.attachments import EmailDocuments
+from pipeline.deliveries.outcomes import describe_arrival
 from pipeline.deliveries.schemas.cloudevent import ExportMessage
 from pipeline.deliveries.schemas.to_operator import ExportRechecked, HandoffOverdue, PlanRechecked
 
@@ -37,13 +38,19 @@ class EmailContent:
 
 def build_overdue(message: HandoffOverdue, page: tuple[str, str]) -> EmailContent:
     """Return the text about a customs broker that has not answered in time; `page` is the export's in the console."""
+    arrivals: list[tuple[str, str]] = []
+    title, risk = "has not answered in time", "The shipment may arrive before an entry is filed."
+    if message.arrives_at is not None:
+        arrivals = [("Arrival by the plan", format_moment(message.arrives_at))]
+        risk = f"By the plan, {describe_arrival(message.arrives_at, arrived=message.arrived)}."
+        title = "reports no release, and the goods have arrived" if message.arrived else title
     return EmailContent(
-        f"Export {message.batch_id}: {message.partner_id} has not answered in time",
-        "A customs broker has not answered in time",
+        f"Export {message.batch_id}: {message.partner_id} {title}",
+        f"A customs broker {title}",
         [
             (
                 f"The handoff to {message.partner_id} has the status “{message.submission_status}”. The next status"
-                f" was due by {format_moment(message.deadline_at)}. The shipment may arrive before an entry is filed."
+                f" was due by {format_moment(message.deadline_at)}. {risk}"
             )
         ],
         [
@@ -54,6 +61,7 @@ def build_overdue(message: HandoffOverdue, page: tuple[str, str]) -> EmailConten
                     ("Channel", message.channel),
                     ("Status", message.submission_status),
                     ("Next status due", format_moment(message.deadline_at)),
+                    *arrivals,
                     ("Submission", message.submission_id),
                 ],
             )

@@ -98,7 +98,10 @@ def enqueue_delivery_dead(session: Session, stream: DeliveryStream, given_up: Se
 
 @dataclass(frozen=True)
 class OverdueStatus:
-    """An overdue submission status, as the message to the operators describes it."""
+    """An overdue submission status, as the message to the operators describes it.
+
+    It is `repeated` if the same status was overdue before the goods arrived.
+    """
 
     submission_id: str
     export_id: str
@@ -106,6 +109,9 @@ class OverdueStatus:
     channel: str
     status: str
     deadline_at: datetime
+    arrives_at: datetime | None
+    has_arrived: bool
+    repeated: bool = False
 
 
 def enqueue_handoff_overdue(session: Session, late: OverdueStatus) -> Enqueued:
@@ -119,10 +125,12 @@ def enqueue_handoff_overdue(session: Session, late: OverdueStatus) -> Enqueued:
         channel=late.channel,
         submission_status=late.status,
         deadline_at=late.deadline_at,
+        arrives_at=late.arrives_at,
+        arrived=late.has_arrived,
         inspect=f"/api/exports/{export.id}",
     )
     # Each status is overdue only once, but a resent handoff passes through all of them again.
-    subject = f"{late.submission_id}/{late.status}/{late.deadline_at.isoformat()}"
+    subject = f"{late.submission_id}/{late.status}/{late.deadline_at.isoformat()}{'/arrived' if late.repeated else ''}"
     notification = NewNotification(OPERATOR, MessageType.HANDOFF_OVERDUE, subject, message)
     return _notify_operators(session, export.account_id, [notification], outcome)
 

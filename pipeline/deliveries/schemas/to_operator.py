@@ -45,7 +45,7 @@ class ExportFailed(ExportMessage):
 
 
 class HandoffOverdue(ExportMessage):
-    """To the operator: the submission's next status is overdue. Ask the customs broker."""
+    """To the operator: the submission's next status is overdue, or the goods arrived without a release. Ask the customs broker."""
 
     outcome: AtThisMoment = None
     submission_id: str
@@ -53,6 +53,8 @@ class HandoffOverdue(ExportMessage):
     channel: str
     submission_status: str = Field(description="The submission's current status; the next one is overdue")
     deadline_at: AwareDatetime
+    arrives_at: AwareDatetime | None = Field(None, description="When the first goods arrive by the plan, if known")
+    arrived: bool = Field(False, description="Whether that time has passed without a release")
     inspect: Relative
 
 

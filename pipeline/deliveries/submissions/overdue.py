@@ -1,10 +1,12 @@
-"""Notifies the operators once of each overdue submission status."""
+"""Notifies the operators once of each overdue submission status, and once more when its goods arrive without a release."""
 
 from collections.abc import Sequence
-from typing import Final
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Final
 
 import structlog
-from sqlalchemy import bindparam, func, select, update
+from sqlalchemy import ColumnElement, Select, and_, bindparam, false, func, or_, select, union_all, update
 from sqlmodel import Session, col
 
 from pipeline.core.clock import format_utc
@@ -26,16 +28,28 @@ ACTOR: Final = "deadlines"
 
 
 _submissions, _exports = table(BrokerSubmission).c, table(Export).c
-_LATE: Final = (
-    select(_submissions.id, _submissions.export_id)
-    .join(table(Export), _exports.id == _submissions.export_id)
-    .where(
-        _submissions.deadline_at <= statement_now(),
-        _submissions.overdue_at.is_(None),
-        _exports.state != ExportState.SUPERSEDED.value,
+
+
+def _find_late(due_at: ColumnElement[datetime], *conditions: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
+    return (
+        select(_submissions.id, _submissions.export_id)
+        .join(table(Export), _exports.id == _submissions.export_id)
+        .where(due_at <= statement_now(), *conditions, _exports.state != ExportState.SUPERSEDED.value)
+        .order_by(due_at)
+        .limit(bindparam("most"))
+        .subquery()
+        .select()
     )
-    .order_by(_submissions.deadline_at)
-    .limit(bindparam("most"))
+
+
+_LATE: Final = union_all(
+    _find_late(_submissions.deadline_at, _submissions.overdue_at.is_(None)),
+    # Overdue since before the arrival, and a status is still expected.
+    _find_late(
+        _submissions.arrives_at,
+        _submissions.overdue_at < _submissions.arrives_at,
+        _submissions.deadline_at.is_not(None),
+    ),
 )
 
 
@@ -43,8 +57,8 @@ def notify_overdue(runtime: Runtime) -> list[DeliveryStream]:
     """Notify the operators of each status whose deadline has passed; return the streams to publish.
 
     Each status has its own transaction: if one fails, the others continue and the next sweep retries it. Each status is
-    notified once, by the first sweep that finds it; the next status has its own deadline. Superseded handoffs are
-    skipped.
+    notified once, by the first sweep that finds it, and once more if the goods arrive later without a release; the next
+    status has its own deadline. Superseded handoffs are skipped.
     """
     with runtime.db.read() as session:
         found = session.execute(_LATE, {"most": runtime.settings.sweep_limit}).all()
@@ -64,12 +78,17 @@ def notify_overdue(runtime: Runtime) -> list[DeliveryStream]:
 def _notify_once(session: Session, submission_id: str, export_id: str) -> Sequence[DeliveryStream]:
     # Lock the export's row first, as each writer of its log does. A concurrent answer is then before or after this.
     events.lock_export(session, export_id)
+    before = session.scalar(select(col(BrokerSubmission.overdue_at)).where(col(BrokerSubmission.id) == submission_id))
+    has_arrived = col(BrokerSubmission.arrives_at) <= database_now()
     found = session.execute(
         update(BrokerSubmission)
         .where(
             col(BrokerSubmission.id) == submission_id,
             col(BrokerSubmission.deadline_at) <= database_now(),
-            col(BrokerSubmission.overdue_at).is_(None),
+            or_(
+                col(BrokerSubmission.overdue_at).is_(None),
+                and_(has_arrived, col(BrokerSubmission.overdue_at) < col(BrokerSubmission.arrives_at)),
+            ),
         )
         .values(
             overdue_at=database_now(),
@@ -82,18 +101,23 @@ def _notify_once(session: Session, submission_id: str, export_id: str) -> Sequen
             col(BrokerSubmission.channel),
             col(BrokerSubmission.state),
             col(BrokerSubmission.deadline_at),
+            col(BrokerSubmission.arrives_at),
+            func.coalesce(has_arrived, false()),
         )
         .execution_options(synchronize_session=False)
     ).first()
     if found is None:
         return ()
-    late = OverdueStatus(*found)
+    late = replace(OverdueStatus(*found), repeated=before is not None)
     fact = {
         "submissionId": late.submission_id,
         "partnerId": late.partner_id,
         "channel": late.channel,
         "submissionStatus": late.status,
         "deadlineAt": format_utc(late.deadline_at),
+        **({} if late.arrives_at is None else {"arrivesAt": format_utc(late.arrives_at)}),
+        **({"arrived": True} if late.has_arrived else {}),
+        **({"repeated": True} if late.repeated else {}),
     }
     enqueued = operator_messages.enqueue_handoff_overdue(session, late)
     events.append(session, export_id, ACTOR, [NewEvent(EventType.HANDOFF_OVERDUE, {**fact, **enqueued.fact})])

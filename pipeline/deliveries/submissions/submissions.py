@@ -3,10 +3,11 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import bindparam, delete, func, select, update
+from sqlalchemy import ColumnElement, Float, bindparam, delete, func, literal, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.dml import ReturningUpdate
 from sqlmodel import Session, col
@@ -17,7 +18,7 @@ from pipeline.accounts import secrets as account_secrets
 from pipeline.accounts.models import UsedSignature
 from pipeline.accounts.recipients import BORDERBUDDY
 from pipeline.core import tenancy
-from pipeline.core.db import constants, database_now, table
+from pipeline.core.db import Instant, constants, database_deadline, database_now, table
 from pipeline.core.errors import InvalidApiKey, NotFound
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
@@ -38,6 +39,9 @@ DELIVERED_NOW: Final[Mapping[str, Any]] = {
 
 #: The statuses before the customs broker is known to have the handoff.
 UNDELIVERED: Final = frozenset(source_states(SUBMISSION_TRANSITIONS, SubmissionState.DELIVERED))
+
+#: The parameters of a deadline: seconds after the previous status, and before the arrival.
+_WAIT: Final = ("deadline_seconds", "lead_seconds")
 
 #: How long a signed request is remembered: longer than it is valid, plus any difference of clocks.
 _SIGNATURE_SECONDS: Final = 3600
@@ -61,20 +65,35 @@ def find_submission(session: Session, submission_id: str) -> SubmissionOwner:
     return SubmissionOwner(row.id, row.export_id, row.account_id, row.partner_id)
 
 
-def status_deadline(settings: Settings, status: SubmissionState) -> database_now | None:
-    """Return the deadline of the status after `status`, or None if none is expected."""
-    seconds = _status_seconds(settings, status)
-    return None if seconds is None else database_now(seconds)
+#: When the goods arrive, of the submission that a statement changes.
+_ARRIVES_AT: Final = _submissions.arrives_at
 
 
-def _status_seconds(settings: Settings, status: SubmissionState) -> float | None:
+def status_deadline(
+    settings: Settings, status: SubmissionState, arrives_at: datetime | None
+) -> ColumnElement[datetime] | None:
+    """Return the deadline of the status after `status` for goods that arrive then, or None if none is expected."""
+    return _build_deadline(settings, status, literal(arrives_at, Instant()))
+
+
+def _build_deadline(
+    settings: Settings, status: SubmissionState | None, arrives_at: ColumnElement[Any]
+) -> ColumnElement[datetime] | None:
+    wait = None if status is None else _find_wait(settings, status)
+    if wait is None:
+        return None
+    return database_deadline(literal(wait[0], Float()), arrives_at, literal(wait[1], Float()))
+
+
+def _find_wait(settings: Settings, status: SubmissionState) -> tuple[float, float | None] | None:
+    """Return how long after `status` the next one is due, and how long before the arrival; None if none is expected."""
     return {
-        SubmissionState.PENDING: settings.deadline_delivered_seconds,
-        SubmissionState.SENT: settings.deadline_delivered_seconds,
-        SubmissionState.DELIVERED: settings.deadline_received_seconds,
-        SubmissionState.RECEIVED: settings.deadline_answered_seconds,
-        SubmissionState.ACCEPTED: settings.deadline_filed_seconds,
-        SubmissionState.FILED: settings.deadline_released_seconds,
+        SubmissionState.PENDING: (settings.deadline_delivered_seconds, None),
+        SubmissionState.SENT: (settings.deadline_delivered_seconds, None),
+        SubmissionState.DELIVERED: (settings.deadline_received_seconds, settings.lead_received_seconds),
+        SubmissionState.RECEIVED: (settings.deadline_answered_seconds, settings.lead_answered_seconds),
+        SubmissionState.ACCEPTED: (settings.deadline_filed_seconds, settings.lead_filed_seconds),
+        SubmissionState.FILED: (settings.deadline_released_seconds, settings.lead_released_seconds),
     }.get(status)
 
 
@@ -82,11 +101,11 @@ def advance_status(
     session: Session, settings: Settings, submission_id: str, status: SubmissionState, **values: Any
 ) -> bool:
     """Move the submission to `status`, with its deadline, if the transition is legal. Return whether it moved."""
-    seconds = _status_seconds(settings, status)
-    statement = _build_advance(status, expects=seconds is not None, columns=tuple(values))
+    wait = _find_wait(settings, status)
+    statement = _build_advance(status, expects=wait is not None, columns=tuple(values))
     parameters = {f"new_{name}": value for name, value in values.items()}
-    if seconds is not None:
-        parameters["deadline_seconds"] = seconds
+    if wait is not None:
+        parameters |= zip(_WAIT, wait, strict=True)
     return session.execute(statement, {"of_submission": submission_id} | parameters).first() is not None
 
 
@@ -94,6 +113,7 @@ def advance_status(
 def _build_advance(status: SubmissionState, *, expects: bool, columns: tuple[str, ...]) -> ReturningUpdate[Any]:
     """Return the guarded UPDATE to `status`; `expects` says that a next status has a deadline."""
     sent = DELIVERED_NOW if status is SubmissionState.DELIVERED else {}
+    after, lead = (bindparam(name, type_=Float()) for name in _WAIT)
     reached = f"first_{MILESTONES[status]}_at" if status in MILESTONES else None
     first = {} if reached is None else {reached: func.coalesce(_submissions[reached], database_now())}
     return (
@@ -105,7 +125,7 @@ def _build_advance(status: SubmissionState, *, expects: bool, columns: tuple[str
         .values(
             state=status.value,
             updated_at=database_now(),
-            deadline_at=database_now(bindparam("deadline_seconds")) if expects else None,
+            deadline_at=database_deadline(after, _ARRIVES_AT, lead) if expects else None,
             overdue_at=None,
             **sent,
             **first,
@@ -132,8 +152,7 @@ def settle_status(
     resets, moved = expected != after.expected_after, new is not state
     if moved or resets:
         reached = [f"first_{MILESTONES[new]}_at"] if moved and new in MILESTONES else []
-        seconds = None if after.expected_after is None else _status_seconds(settings, after.expected_after)
-        deadline = {"deadline_at": None if seconds is None else database_now(seconds), "overdue_at": None}
+        deadline = {"deadline_at": _build_deadline(settings, after.expected_after, _ARRIVES_AT), "overdue_at": None}
         session.execute(
             update(table(BrokerSubmission))
             .where(_submissions.id == submission_id)
@@ -259,6 +278,7 @@ def build_submission_views(
             path=row.path,
             channel=row.channel,
             submission_status=SubmissionState(row.state),
+            arrives_at=row.arrives_at,
             deadline_at=row.deadline_at,
             overdue_at=row.overdue_at,
             acknowledgements=[AcknowledgementView.model_validate(answer) for answer in answers[row.id]],

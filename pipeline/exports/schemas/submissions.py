@@ -63,6 +63,9 @@ class BrokerSubmissionView(View):
     path: str
     channel: str
     submission_status: SubmissionState
+    arrives_at: datetime | None = Field(
+        None, description="When the first goods arrive by the plan, if it was known at the handoff"
+    )
     deadline_at: datetime | None = Field(
         description="When the next status must be reached; null if no status is awaited"
     )

@@ -311,6 +311,7 @@ def _submission_row(facts: ExportFacts) -> Iterator[ExpectedRow]:
         "submission_type": "handoff",
         "path": data["path"],
         "channel": data["channel"],
+        "arrives_at": _to_instant(data.get("arrivesAt")),
     }
     if facts.purged:
         values |= {"recipient": None, "subject": "", "error_message": None, "deadline_at": None}

@@ -116,7 +116,7 @@ def _bookkeeping(settings: Settings, model: type[SQLModel], row: Mapping[str, An
         due = database_now() if state == DeliveryState.PENDING else None
         return {"lease_until": None, "due_at": due, "delivered_at": row.get("delivered_at")}
     if model is BrokerSubmission:
-        deadline = submissions.status_deadline(settings, SubmissionState(str(state)))
+        deadline = submissions.status_deadline(settings, SubmissionState(str(state)), row.get("arrives_at"))
         return {"deadline_at": row.get("deadline_at", deadline), "overdue_at": None}
     return {}
 

@@ -203,6 +203,8 @@ def _read_events(session: Session, since: datetime, until: datetime) -> Iterator
 
 
 def _facts_of(row: Row[Any]) -> Iterator[Fact]:
+    if row.data.get("repeated"):
+        return  # the same status was overdue before its goods arrived
     if outcome := _outcome_of(row):
         yield Fact(row.account_id, OUTCOME, "", outcome, row.at)
     since_accepted = (row.at - row.accepted_at).total_seconds()

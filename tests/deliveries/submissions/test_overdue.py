@@ -25,8 +25,10 @@ from tests.support import factories, stored
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
 
 
-def hand_off(runtime: Runtime) -> exports.PreparedExport:
-    export = exports.prepare_export(runtime)
+def hand_off(runtime: Runtime, arrives_at: str = "2027-01-26T18:00:00Z") -> exports.PreparedExport:
+    plan = factories.plan()
+    plan["units"][0]["entry"]["estimatedArrivalAt"] = arrives_at
+    export = exports.prepare_export(runtime, plan)
     exports.hand_off(runtime, export)
     return export
 

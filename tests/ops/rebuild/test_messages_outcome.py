@@ -1,12 +1,12 @@
 """The outcome, compared with the log: what a forged column, a missed deadline and a dead letter make of it."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
 from sqlmodel import select
 
-from pipeline.core.db import table
+from pipeline.core.db import database_now, table
 from pipeline.core.errors import ChannelRefused
 from pipeline.deliveries.models import BrokerSubmission
 from pipeline.deliveries.submissions.overdue import notify_overdue
@@ -15,7 +15,7 @@ from pipeline.exports.states import Outcome
 from pipeline.ops.rebuild import service
 from tests.ops.rebuild.test_rebuild import content, differences, record_answer, restore_all, run_answered_export
 from tests.ops.tampering import open_unguarded
-from tests.support import stored
+from tests.support import factories, stored
 from tests.workflow.conftest import Answers, WorkflowHarness
 from tests.workflow.revisions import execute_export
 
@@ -53,6 +53,24 @@ def test_missed_deadline_counts_only_if_the_log_says_so(workflow: WorkflowHarnes
     assert read_outcomes(workflow) == [Outcome.OVERDUE]
     record_answer(workflow, export_id, "a1", "accepted")
     assert (differences(workflow, export_id), read_outcomes(workflow)) == ([], [Outcome.ACCEPTED])
+
+
+def test_arrival_is_restored_from_the_log_with_the_deadline_before_it(
+    workflow: WorkflowHarness, database_url: str
+) -> None:
+    plan = factories.plan()
+    with workflow.runtime.db.read() as session:
+        arrives_at = session.execute(sa.select(database_now())).scalar_one() + timedelta(hours=40)
+    plan["units"][0]["entry"]["estimatedArrivalAt"] = arrives_at.isoformat()
+    export_id = execute_export(workflow, plan)
+    record_answer(workflow, export_id, "a1", "accepted")
+    before = content(workflow)
+    due = workflow.one(select(BrokerSubmission)).deadline_at
+    assert due == arrives_at - timedelta(hours=2)
+    workflow.change(sa.update(BrokerSubmission).values(arrives_at=None, deadline_at=None, state="filed"))
+    assert ("broker_submissions", "changed", ["arrives_at", "state"]) in differences(workflow, export_id)
+    restore_all(workflow, before)
+    assert workflow.one(select(BrokerSubmission)).deadline_at == due
 
 
 def test_dead_letter_to_the_warehouse_makes_the_outcome(
