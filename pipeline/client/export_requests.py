@@ -24,6 +24,7 @@ from pipeline.client.request import (
     to_request_body,
 )
 from pipeline.deliveries.schemas.views import DocumentLink
+from pipeline.exports.schemas.deadlines import DeadlinePage, DeadlineView
 from pipeline.exports.schemas.export import (
     AcknowledgeRequest,
     ArtifactView,
@@ -271,6 +272,21 @@ def retry(export: str, *, if_match: str | None = None) -> Call[ExportView]:
 def inbox(*, cause: Cause | None = None, acknowledged: bool = False, limit: int = 50) -> Call[InboxView]:
     """Return what needs a person, oldest deadline first, or what was acknowledged; of each cause the oldest `limit` items."""
     return get("api/inbox", parse_as(InboxView), cause=cause, acknowledged=str(acknowledged).lower(), limit=limit)
+
+
+def deadlines(
+    *, within: int | None = None, partner: str | None = None, page_size: int = 200
+) -> ResultPage[DeadlineView]:
+    """Yield what is due next, the earliest first: all, or only `within` so many hours, or only what a `partner` must do."""
+
+    def page_call(after: str | None) -> Call[ResultPage[DeadlineView]]:
+        parse = parse_as(DeadlinePage)
+        call = get("api/deadlines", parse, within=within, partner=partner, after=after, limit=page_size)
+        return call.map(
+            lambda found: ResultPage(found.items, page_call(found.next_after) if found.next_after else None)
+        )
+
+    return ResultPage(next_call=page_call(None))
 
 
 def acknowledge_export(export: str, note: str | None = None, *, if_match: str | None = None) -> Call[ExportView]:

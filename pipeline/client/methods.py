@@ -108,6 +108,7 @@ class ApiMethods:
     retry: Final = Operation(export_requests.retry)
     amend: Final = Operation(export_requests.amend)
     inbox: Final = Operation(export_requests.inbox)
+    deadlines: Final = Listing(export_requests.deadlines)
     acknowledge_export: Final = Operation(export_requests.acknowledge_export)
     reopen_export: Final = Operation(export_requests.reopen_export)
     customs_package: Final = Operation(export_requests.customs_package)

@@ -22,6 +22,7 @@ from pipeline.customs.reference.bundle import load_rules
 from pipeline.deliveries.channels.registry import load_channels
 from pipeline.interfaces.api import (
     audit,
+    deadlines,
     deliveries,
     documents,
     events,
@@ -85,6 +86,7 @@ ROUTERS = (
     exports.router,
     pro_forma.router,
     inbox.router,
+    deadlines.router,
     events.router,
     documents.router,
     links.router,

@@ -45,6 +45,7 @@ COMMANDS: Final = {
     "preflight": ("preflight", "Check a plan without executing it: what is present, missing, or needs a person."),
     "inbox": ("inbox", "List what needs a person, oldest deadline first, with the remedies."),
     "acknowledge": ("inbox", "Take exports from the inbox until a new fact arrives; with --undo put them back."),
+    "deadlines": ("deadlines", "List what is due next, the earliest first."),
     "list": ("exports", "List exports, newest first, with outcome and progress."),
     "open": ("exports", "Open the console, or an export's page in it, in your browser; print its address."),
     "inspect": ("exports", "Show an export's state, steps, documents, messages and customs broker's answer."),
@@ -104,7 +105,7 @@ PANELS: Final = {
     name: title
     for title, names in {
         "Start": "demo init login whoami profiles open",
-        "Exports": "execute list inspect events artifacts preflight plans plan-templates products orders amend cancel retry inbox acknowledge stats",
+        "Exports": "execute list inspect events artifacts preflight plans plan-templates products orders amend cancel retry inbox acknowledge deadlines stats",
         "Messages": "deliveries listen consume trace schema",
         "Accounts and partners": "accounts people keys partners waivers secrets",
         "Customs rules and tariff": "rules tariff",

@@ -25,6 +25,7 @@ from pipeline.customs.tariff.diff import TariffChange
 from pipeline.customs.tariff.editions import EditionKind
 from pipeline.deliveries.schemas.cloudevent import CloudEventEnvelope
 from pipeline.deliveries.schemas.views import NotificationTrace
+from pipeline.exports.schemas.deadlines import DeadlinePage
 from pipeline.exports.schemas.export import ActPage, ArtifactView, EventView, ExportPage, ExportView
 from pipeline.exports.schemas.feed import FeedEventView
 from pipeline.exports.schemas.inbox import InboxView
@@ -182,6 +183,7 @@ OUTPUTS: Final[dict[str, Any]] = {
     "retry": ExportView,
     "preflight": models.PreflightOutput,
     "inbox": InboxView,
+    "deadlines": DeadlinePage,
     "acknowledge": ExportView,
     "list": ExportPage,
     "open": models.AddressOutput,

@@ -10,7 +10,7 @@ from pipeline.core import problems
 from pipeline.customs import schemas
 from pipeline.deliveries.schemas import answers, cloudevent, messages, views
 from pipeline.documents.schemas import invoice, profile
-from pipeline.exports.schemas import export, feed, inbox, plan
+from pipeline.exports.schemas import deadlines, export, feed, inbox, plan
 from pipeline.ops import schemas as ops_schemas
 from pipeline.orders import schemas as order_schemas
 from pipeline.orders import views as order_views
@@ -70,6 +70,7 @@ PUBLISHED: Final[dict[str, PublishedSchema]] = {
         event_page=export.EventPage,
         feed_page=feed.FeedPage,
         inbox=inbox.InboxView,
+        deadline_page=deadlines.DeadlinePage,
         customs_package=export.CustomsPackageView,
         act_page=export.ActPage,
         plan_receipt=export.PlanReceipt,

@@ -43,6 +43,7 @@ ROLES_BY_CALL = {
     ("POST", "/api/exports/{id}/retry"): {"operate", "admin"},
     ("POST", "/api/exports/{id}/acknowledge"): {"operate", "admin"},
     ("POST", "/api/exports/{id}/reopen"): {"operate", "admin"},
+    ("GET", "/api/deadlines"): {"execute", "read", "operate", "admin"},
     ("GET", "/api/inbox"): {"execute", "read", "operate", "admin"},
     ("GET", "/api/exports/{id}/bundle"): {"execute", "read", "operate", "admin", "partner"},
     ("GET", "/api/customs-packages/{id}"): {"execute", "read", "operate", "admin"},

@@ -111,6 +111,7 @@ events --account --type HANDED_OFF
 stats
 execute {asked} --wait=answer
 inbox
+deadlines --within 8784
 acknowledge {askedId} {askedId}
 deliveries list --export {exportId}
 deliveries show {delivery}
