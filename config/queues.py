@@ -30,6 +30,7 @@ REFUSED: Final = "exports.execute.refused"
 CUSTOMS_BROKER: Final = "exports.broker"
 WAREHOUSE: Final = "exports.warehouse"
 OPERATOR: Final = "exports.operator"
+UPSTREAM: Final = "exports.upstream"
 DEAD: Final = "exports.dead"
 
 #: The intake sends itself messages through the exchange to this queue. They prove that commands and answers reach it.
@@ -51,6 +52,7 @@ BINDINGS: Final[dict[str, tuple[str, ...]]] = {
     CUSTOMS_BROKER: ("broker.#",),
     WAREHOUSE: ("warehouse.#",),
     OPERATOR: ("operator.#",),
+    UPSTREAM: ("upstream.#",),
 }
 
 exchange = Exchange(EXCHANGE_NAME, type="topic", durable=True)

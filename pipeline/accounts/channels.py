@@ -9,7 +9,7 @@ from pydantic.fields import FieldInfo
 
 from pipeline.exports.schemas.plan import StrictModel
 
-PartnerKind = Literal["customs_broker", "warehouse", "operator"]
+PartnerKind = Literal["customs_broker", "warehouse", "operator", "upstream"]
 
 Url = Annotated[str, StringConstraints(max_length=2000, pattern=r"^https?://[^\s@/?#]+([/?][^\s#]*)?$")]
 Mailbox = Annotated[
@@ -215,7 +215,7 @@ CHANNEL_KINDS: Final[Mapping[str, ChannelKind]] = {
             "People do the work. They receive a readable message with the documents, and brokers answer by a link.",
             EmailEndpoint,
             ("customs_broker", "operator"),
-            why_not="one message for each package",
+            why_not="it gets many messages",
             needs=("smtp_url", "This installation sends no e-mail yet: its operator sets EXPORTS_SMTP_URL."),
             labels={"addresses": "E-mail addresses"},
             examples={"addresses": "entries@broker.example"},
@@ -233,6 +233,8 @@ CHANNEL_KINDS: Final[Mapping[str, ChannelKind]] = {
             "SFTP",
             "The partner's software imports files, which the service puts into a folder on the partner's server.",
             SftpEndpoint,
+            ("customs_broker", "warehouse", "operator"),
+            why_not="nobody reads its files at once",
             labels={"address": "Address of the SFTP server"},
             examples={"address": "sftp://user@host.example:22/folder", "host_keys": "ssh-ed25519 AAAAC3Nza"},
             options=(

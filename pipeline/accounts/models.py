@@ -135,14 +135,14 @@ class Guessing(SQLModel, table=True):
 
 
 class Partner(SQLModel, table=True):
-    """A customs broker, warehouse or operator of an account."""
+    """A customs broker, warehouse, operator or upstream service of an account."""
 
     __tablename__ = "partners"
     __table_args__ = (UniqueConstraint("kind", "routing_name"),)
 
     account_id: str = Field(primary_key=True, foreign_key="accounts.id")
     id: str = Field(primary_key=True)
-    kind: str  # customs_broker | warehouse | operator
+    kind: str  # customs_broker | warehouse | operator | upstream
     name: str
     routing_name: str | None = None  # the name in routing keys, unique over accounts; None for operators (by account)
     state: str

@@ -1,4 +1,4 @@
-"""Partners of an account: customs brokers, warehouses and operators, and the endpoints of each."""
+"""Partners of an account: customs brokers, warehouses, operators and upstream services, and the endpoints of each."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence

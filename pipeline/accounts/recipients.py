@@ -47,7 +47,12 @@ class Target:
 
 
 #: The first word of a routing key, by kind of partner.
-_KEY_PREFIXES: Final = {"customs_broker": "broker", "warehouse": "warehouse", "operator": "operator"}
+_KEY_PREFIXES: Final = {
+    "customs_broker": "broker",
+    "warehouse": "warehouse",
+    "operator": "operator",
+    "upstream": "upstream",
+}
 
 #: Replaces, in routing keys, a partner that a test export must not reach.
 SANDBOX: Final = "sandbox"

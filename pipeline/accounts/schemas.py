@@ -101,7 +101,7 @@ class PartnerView(StrictModel):
     """A partner as it is registered."""
 
     id: str
-    kind: PartnerKind
+    kind: str = Field(description="`customs_broker`, `warehouse`, `operator` or `upstream`; more may be added")
     name: str
     state: PartnerState
     test: bool

@@ -81,12 +81,16 @@ def _parse_version(response: httpx.Response) -> ExportVersion:
     return ExportVersion(_parse_export(response), response.headers.get("ETag", ""))
 
 
-def execute(plan: Plan, *, idempotency_key: str | None = None, wait_seconds: float | None = None) -> Call[Execution]:
+def execute(
+    plan: Plan, *, idempotency_key: str | None = None, wait_seconds: float | None = None, upstream: str | None = None
+) -> Call[Execution]:
     """Execute an approved plan; the same plan always gives the same export, whatever the key.
 
-    With `wait_seconds` the answer comes when the export has ended, or after that time.
+    With `wait_seconds` the answer comes when the export has ended, or after that time. The partner `upstream` gets the
+    messages about the export.
     """
-    return _submit_call("api/exports/execute", _inline_plan(plan), idempotency_key, wait_seconds)
+    body = _inline_plan(plan) | drop_none(upstream=upstream)
+    return _submit_call("api/exports/execute", body, idempotency_key, wait_seconds)
 
 
 def execute_registered(
@@ -96,9 +100,10 @@ def execute_registered(
     plan_hash: str | None = None,
     idempotency_key: str | None = None,
     wait_seconds: float | None = None,
+    upstream: str | None = None,
 ) -> Call[Execution]:
     """Execute the plan that was registered for `batch`; with `plan_hash`, only if the plan has that hash."""
-    body = drop_none(accountId=account, batchId=batch, planHash=plan_hash)
+    body = drop_none(accountId=account, batchId=batch, planHash=plan_hash, upstream=upstream)
     return _submit_call("api/exports/execute", body, idempotency_key, wait_seconds)
 
 

@@ -26,7 +26,7 @@ from pipeline.deliveries.models import BrokerSubmission, Notification
 from pipeline.deliveries.outbox import outbox
 from pipeline.deliveries.outbox.entry_facts import recorded_invoice
 from pipeline.deliveries.outbox.handoff_messages import ExportContents, build_notifications
-from pipeline.deliveries.outbox.outbox import BROKER, OPERATOR, WAREHOUSE
+from pipeline.deliveries.outbox.outbox import BROKER, OPERATOR, UPSTREAM, WAREHOUSE
 from pipeline.deliveries.schemas.to_broker import MAX_INLINE_LINES, SupersededHandoff
 from pipeline.deliveries.streams.held_streams import HeldStreams, hold_streams
 from pipeline.deliveries.submissions import submissions
@@ -69,7 +69,7 @@ def prepare_handoff(
     also raises StoreUnavailable and Stopped.
     """
     with runtime.db.read() as session:
-        partner_ids = [context.broker_id, context.warehouse_id]
+        partner_ids = [context.broker_id, context.warehouse_id, *context.upstream_ids]
         partners, operators = recipients.find_audiences(session, context.account_id, partner_ids, test=context.test)
         contents = _load_contents(session, context, with_artifacts=unrecorded is None)
         queues = {
@@ -81,7 +81,7 @@ def prepare_handoff(
     for partner_id in partner_ids:
         if partner_id not in partners:
             raise StepFailed(f"the partner {partner_id} is not registered; register it, then retry the export")
-    broker, warehouse = partners[context.broker_id], partners[context.warehouse_id]
+    broker, warehouse, *upstream = (partners[each] for each in partner_ids)
     documents = _render_profile_files(runtime, context, contents, broker)
     contents = _add_documents(contents, [*sorted(unrecorded or (), key=itemgetter("artifact_type")), *documents])
     submission_id = f"sub_{uuid.uuid5(_SUBMISSIONS, f'{context.export_id}/{broker.partner_id}').hex}"
@@ -89,7 +89,7 @@ def prepare_handoff(
     rows = outbox.build_rows(
         context.account_id,
         build_notifications(context, contents, broker, submission_id, settings.public_url.rstrip("/")),
-        {BROKER: [broker], WAREHOUSE: [warehouse], OPERATOR: operators},
+        {BROKER: [broker], WAREHOUSE: [warehouse], OPERATOR: operators, UPSTREAM: upstream},
         first=contents.first_position,
         created_at=contents.read_at,
     )

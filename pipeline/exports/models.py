@@ -123,6 +123,7 @@ class Export(SQLModel, table=True):
     state: str
     broker_id: str
     warehouse_id: str
+    upstream_id: str | None = None  # the partner for whom it was executed, if the request named one
     ruleset_id: str
     ruleset_as_of: date
     rules_hash: str | None = None  # the rules by which it was accepted; None if an older version accepted it

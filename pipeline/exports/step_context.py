@@ -45,6 +45,12 @@ class StepContext:
     unit: Row[Any] | None = None
     trace: TraceContext | None = None
     rules_hash: str | None = None
+    upstream_id: str | None = None
+
+    @property
+    def upstream_ids(self) -> list[str]:
+        """The partner for whom the export is executed, if there is one."""
+        return [] if self.upstream_id is None else [self.upstream_id]
 
 
 _exports, _units = table(Export).c, table(ExportUnit).c
@@ -70,6 +76,7 @@ FIND_CONTEXT: Final = (
         _exports.test,
         _exports.broker_id,
         _exports.warehouse_id,
+        _exports.upstream_id,
         _exports.ruleset_id,
         _exports.ruleset_as_of,
         _exports.rules_hash,
@@ -107,6 +114,7 @@ def build_context(export: Export | Row[Any], *, unit_no: int, step: str, fence: 
         test=export.test,
         broker_id=export.broker_id,
         warehouse_id=export.warehouse_id,
+        upstream_id=export.upstream_id,
         ruleset_id=export.ruleset_id,
         ruleset_as_of=export.ruleset_as_of,
         rules_hash=export.rules_hash,

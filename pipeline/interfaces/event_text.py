@@ -82,6 +82,7 @@ _DESCRIPTIONS: Final[Mapping[str, tuple[str, str | Callable[[_Facts], str]]]] = 
     "BROKER_NOTIFIED": (GOOD, _describe_notified("customs broker")),
     "WAREHOUSE_NOTIFIED": (GOOD, _describe_notified("warehouse")),
     "OPERATOR_NOTIFIED": (GOOD, _describe_notified("operator")),
+    "UPSTREAM_NOTIFIED": (GOOD, _describe_notified("upstream service")),
     "BROKER_ACKNOWLEDGED": (GOOD, _describe_answer),
     "BROKER_RELEASED": (GOOD, _describe_answer),
     "BROKER_REJECTED": (ATTENTION, _describe_answer),

@@ -89,6 +89,7 @@ class CheckedPlan:
     queues: tuple[str, ...]
     printing: PrintSettings
     planned: PlannedFacts | None = None  # its orders leave with the export
+    upstream_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ def accept_plan(
             return earlier
         resolved = resolve_plan(session, caller, request, inline)
         if earlier is None:
-            checked = check_new_plan(session, runtime, caller, resolved)
+            checked = check_new_plan(session, runtime, caller, resolved, request.upstream)
             return replace(checked, planned=find_planning(session, caller, resolved))
         if earlier.plan_hash != resolved.plan_hash:
             raise already_executed(earlier)
@@ -237,9 +238,10 @@ def check_new_plan(
     runtime: Runtime,
     caller: Caller,
     resolved: HashedPlan | PlanSnapshot,
+    upstream: str | None,
     replaced: Export | None = None,
 ) -> CheckedPlan:
-    """Return the plan with its findings if it may be executed; `replaced` is the export that it amends.
+    """Return the plan with its findings if it may be executed for `upstream`; `replaced` is the export that it amends.
 
     Raises:
     - PlanNotApproved or PlanExpired if the approval is not valid now,
@@ -258,11 +260,11 @@ def check_new_plan(
         raise PlanNotExecutable(top_findings(found.all), count_by_rule(found.all))
     # Not in the transaction that writes: this may take a second for a large plan. A later change of a partner has the effect
     # of one after the acceptance: messages of a paused partner wait, and the handoff checks the file again.
-    about_broker = list_broker_findings(check_partners(session, runtime.settings, caller, hashed.plan), hashed.plan)
-    refuse_uncarried(about_broker)
-    found = replace(found, all=[*found.all, *(each for each in about_broker if each.rule == FILES_NOTHING)])
+    noted = list_broker_findings(check_partners(session, runtime.settings, caller, hashed.plan, upstream), hashed.plan)
+    refuse_uncarried(noted)
+    found = replace(found, all=[*found.all, *(each for each in noted if each.rule == FILES_NOTHING)])
     printing = find_print_settings(session, caller.account_id, hashed.plan.broker.id)
-    return CheckedPlan(hashed, found, rules, now, queues, printing)
+    return CheckedPlan(hashed, found, rules, now, queues, printing, upstream_id=upstream)
 
 
 def build_export(
@@ -319,6 +321,7 @@ def _build_rows(
         state=ExportState.ACCEPTED.value,
         broker_id=plan.broker.id,
         warehouse_id=plan.warehouse.id,
+        upstream_id=checked.upstream_id or (None if amended is None else amended.export.upstream_id),
         ruleset_id=plan.ruleset.id,
         ruleset_as_of=plan.ruleset.as_of,
         rules_hash=checked.rules.content_hash,

@@ -27,6 +27,7 @@ def describe_acceptance(
         "customsPackages": [_package_identity(unit) for unit in units],
         "findingsDigest": digest_rows(export.findings),
         "rulesHash": export.rules_hash,
+        **({} if export.upstream_id is None else {"upstream": export.upstream_id}),
         **printing.fact,
         **_trace_fact(trace),
         **_recorded_findings(found),

@@ -91,7 +91,7 @@ def amend_export(
             return existing_response(runtime, newest, idempotent)
         _check_amendable(old, newest)
         with runtime.db.read() as session:
-            checked = check_new_plan(session, runtime, caller, resolved, old)
+            checked = check_new_plan(session, runtime, caller, resolved, request.upstream, old)
         new = build_export(runtime, caller, checked, trace, amended)
         tracing.link_trace(TraceContext.from_row(old))
         failpoint("amend.before")

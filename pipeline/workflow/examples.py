@@ -55,6 +55,7 @@ _FIRST_MESSAGE: Final = {
     "customs_broker": MessageType.HANDOFF_READY,
     "warehouse": MessageType.PACKAGE_RECORDED,
     "operator": MessageType.EXPORT_EXECUTED,
+    "upstream": MessageType.EXPORT_EXECUTED,
 }
 
 
@@ -155,7 +156,9 @@ def build_example_message(settings: Settings, account_id: str, partner: PartnerV
     example = build_example_unit(account_id, today)
     wanted = _FIRST_MESSAGE[partner.kind]
     new = next(
-        each for each in _build_notifications(settings, account_id, partner, example, documents) if each.type is wanted
+        each
+        for each in _build_notifications(settings, account_id, partner, example, documents)
+        if (each.type, each.audience) == (wanted, partner.kind)
     )
     written_at = datetime.combine(today, time(), UTC)
     row = Notification(
@@ -188,6 +191,7 @@ def _build_notifications(
         test=True,
         broker_id=named["customs_broker"],
         warehouse_id=named["warehouse"],
+        upstream_id=named.get("upstream"),
         ruleset_id=plan.ruleset.id,
         ruleset_as_of=plan.ruleset.as_of,
         treatment_digest=provenance.treatment_digest,

@@ -102,6 +102,7 @@ def request_fingerprint(request: ExecuteRequest, inline: HashedPlan | None, **ex
             "batchId": request.batch_id,
             "planHash": request.plan_hash,
             "plan": inline and {"hash": inline.plan_hash, **{name: inline.raw.get(name) for name in UNHASHED}},
+            **({} if request.upstream is None else {"upstream": request.upstream}),
             **extra,
         }
     )

@@ -27,7 +27,7 @@ _FIND_PARTNERS: Final = select(
     _partners.kind, _partners.id, _partners.state, _partners.test, _partners.path, _partners.profile
 ).where(
     _partners.account_id == bindparam("of_account"),
-    or_(_partners.id == bindparam("broker"), _partners.id == bindparam("warehouse")),
+    or_(*(_partners.id == bindparam(name) for name in ("broker", "warehouse", "upstream"))),
 )
 
 
@@ -39,16 +39,24 @@ class BrokerFacts:
     files_nothing: bool
 
 
-def check_partners(session: Session, settings: Settings, caller: Caller, plan: Plan) -> BrokerFacts:
-    """Return what is known of the plan's broker.
+def check_partners(
+    session: Session, settings: Settings, caller: Caller, plan: Plan, upstream: str | None = None
+) -> BrokerFacts:
+    """Return what is known of the plan's broker; `upstream` is the partner for whom it is to be executed.
 
-    Raises UnknownPartner or PartnerNotLive if the plan names a partner that this caller cannot reach.
+    Raises UnknownPartner or PartnerNotLive if this caller cannot reach one of the partners.
     """
     required = (
         ("customs_broker", plan.broker.id, "/plan/broker/id"),
         ("warehouse", plan.warehouse.id, "/plan/warehouse/id"),
+        *([] if upstream is None else [("upstream", upstream, "/upstream")]),
     )
-    named = {"of_account": caller.account_id, "broker": plan.broker.id, "warehouse": plan.warehouse.id}
+    named = {
+        "of_account": caller.account_id,
+        "broker": plan.broker.id,
+        "warehouse": plan.warehouse.id,
+        "upstream": upstream,
+    }
     partners = {(partner.kind, partner.id): partner for partner in session.execute(_FIND_PARTNERS, named)}
     for kind, partner_id, field in required:
         partner = partners.get((kind, partner_id))

@@ -207,6 +207,7 @@ def build_view(rows: ExportRows) -> ExportView:
         ),
         plan_hash=export.plan_hash,
         revision=export.revision,
+        upstream=export.upstream_id,
         failure=export.failure,
         quarantined=is_quarantined(export),
         approval=ApprovalView.model_validate(export),

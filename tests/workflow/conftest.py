@@ -76,11 +76,11 @@ class WorkflowHarness:
     store: UnsteadyStore
     caller: Caller
 
-    def accept(self, plan: dict[str, Any] | None = None, *, key: str | None = None) -> Acceptance:
-        """Accept a plan as the API would."""
+    def accept(self, plan: dict[str, Any] | None = None, *, key: str | None = None, **more: Any) -> Acceptance:
+        """Accept a plan as the API would; `more` are further members of the request."""
         plan = plan if plan is not None else factories.plan()
         request = ExecuteRequest.model_validate(
-            {"accountId": plan["accountId"], "batchId": plan["batchId"], "plan": plan}
+            {"accountId": plan["accountId"], "batchId": plan["batchId"], "plan": plan, **more}
         )
         return accept_plan(self.runtime, self.caller, request, raw_plan=plan, idempotency_key=key)
 

@@ -30,9 +30,11 @@ def make_amendment(
     return amend_export(workflow.runtime, workflow.caller, export_id, request, **given)
 
 
-def execute_export(workflow: WorkflowHarness, plan: factories.Json | None = None, *, deliver: bool = True) -> str:
+def execute_export(
+    workflow: WorkflowHarness, plan: factories.Json | None = None, *, deliver: bool = True, upstream: str | None = None
+) -> str:
     """Execute a plan to its end; with `deliver` all messages are sent, else they stay pending."""
-    export_id = workflow.accept(plan).export_id
+    export_id = workflow.accept(plan, upstream=upstream).export_id
     for unit_no in range(1, len((plan or factories.plan())["units"]) + 1):
         workflow.step(export_id, unit_no, "record_packages")
         workflow.step(export_id, unit_no, "render_documents")

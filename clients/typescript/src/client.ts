@@ -74,9 +74,13 @@ export class Exports {
    */
   async execute(
     plan: Plan,
-    options: CallOptions & { readonly idempotencyKey?: string; readonly waitSeconds?: number } = {},
+    options: CallOptions & {
+      readonly idempotencyKey?: string;
+      readonly waitSeconds?: number;
+      readonly upstream?: string;
+    } = {},
   ): Promise<Execution> {
-    const { idempotencyKey, waitSeconds, ...rest } = options;
+    const { idempotencyKey, waitSeconds, upstream, ...rest } = options;
     const { data, response } = await this.POST("/api/exports/execute", {
       ...rest,
       params: {
@@ -85,7 +89,7 @@ export class Exports {
           ...(waitSeconds === undefined ? {} : { Prefer: `wait=${Math.round(waitSeconds)}` }),
         },
       },
-      body: { accountId: plan.accountId, batchId: plan.batchId, plan },
+      body: { accountId: plan.accountId, batchId: plan.batchId, plan, ...(upstream === undefined ? {} : { upstream }) },
     });
     return { export: data, replayed: response.headers.get("Idempotent-Replayed") === "true" };
   }

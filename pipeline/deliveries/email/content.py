@@ -17,6 +17,7 @@ from pipeline.deliveries.email.text import (
     Section,
     build_overdue,
     build_plan_rechecked,
+    build_progressed,
     build_rechecked,
     describe_origin,
     format_moment,
@@ -28,6 +29,7 @@ from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.deliveries.schemas.to_broker import HandedUnit, HandoffReady, HandoffSuperseded
 from pipeline.deliveries.schemas.to_operator import (
     DeliveryDead,
+    EntriesMessage,
     ExportCancelled,
     ExportExecuted,
     ExportFailed,
@@ -113,6 +115,8 @@ def _build_content(settings: Settings, notification: Notification, message: Expo
             return build_rechecked(message, page)
         case HandoffOverdue():
             return build_overdue(message, page)
+        case EntriesMessage():
+            return build_progressed(message, page)
         case _:
             kind = MessageType(notification.event_type)
             return EmailContent(

@@ -9,9 +9,18 @@ from pipeline.core.findings import Finding
 from pipeline.deliveries.email.attachments import EmailDocuments
 from pipeline.deliveries.outcomes import describe_arrival
 from pipeline.deliveries.schemas.cloudevent import ExportMessage
-from pipeline.deliveries.schemas.to_operator import ExportRechecked, HandoffOverdue, PlanRechecked
+from pipeline.deliveries.schemas.to_operator import (
+    EntriesMessage,
+    EntryProgressed,
+    ExportRechecked,
+    HandoffOverdue,
+    PlanRechecked,
+)
 
 _REASON: Final = "new rules or editions change what is found"
+
+#: The most entries that an e-mail lists.
+MAX_ENTRIES: Final = 20
 
 
 @dataclass(frozen=True)
@@ -67,6 +76,23 @@ def build_overdue(message: HandoffOverdue, page: tuple[str, str]) -> EmailConten
             )
         ],
         instructions=["Call the customs broker. Ask whether the handoff can be read, and when the answer comes."],
+        page=page,
+    )
+
+
+def build_progressed(message: EntriesMessage, page: tuple[str, str]) -> EmailContent:
+    """Return the text about entries that an answer moved, or about the last open one that it closed; `page` as above."""
+    moved = message.entries[:MAX_ENTRIES] if isinstance(message, EntryProgressed) else []
+    heading = "Entries progressed" if isinstance(message, EntryProgressed) else "No entry is open any more"
+    rows = [
+        (each.customs_package_number, ", ".join(filter(None, (each.headline.replace("_", " "), each.entry_number))))
+        for each in moved
+    ]
+    return EmailContent(
+        f"Export {message.batch_id}: {message.summary}",
+        heading,
+        [f"Customs broker {message.partner_id} answered at {format_moment(message.at)}. Now: {message.summary}."],
+        [Section("Entries", rows)] if rows else [],
         page=page,
     )
 

@@ -160,6 +160,9 @@ SUBMISSION_STATES: Final[Mapping[Headline, SubmissionState]] = {
 #: The place of each headline; the worst is first.
 _SEVERITY: Final[Mapping[str, int]] = {headline: place for place, headline in enumerate(Headline)}
 
+#: The headlines after which nothing is released any more.
+_ENDED: Final = frozenset({Headline.CANCELLED, Headline.REFUSED})
+
 #: The headlines after which a person must act first, so that no further status is expected.
 _IN_TROUBLE: Final = frozenset(list(Headline)[: _SEVERITY[Headline.AWAITING]])
 
@@ -215,6 +218,12 @@ class EntryFacets:
             return release
         return Headline.AWAITING if self.broker is None else Headline.ACCEPTED
 
+    @property
+    def is_open(self) -> bool:
+        """Whether more must follow: it is neither cancelled, refused or seized, nor released and liquidated."""
+        is_liquidated = self.summary is AnswerStatus.SUMMARY_LIQUIDATED
+        return not (self.headline in _ENDED or (self.headline is Headline.RELEASED and is_liquidated))
+
     def _add(self, answer: Answer) -> None:
         status = answer.status
         self.entry_number = answer.entry_number or self.entry_number
@@ -268,6 +277,38 @@ def fold_entries(packages: Iterable[str], answers: Iterable[Answer]) -> dict[str
                 if number in entries:
                     entries[number]._add(answer)  # noqa: SLF001 - the fold and its state are one
     return entries
+
+
+@dataclass(frozen=True)
+class EntriesChange:
+    """The entries of a handoff before and after an answer, by the numbers of their customs packages."""
+
+    before: Mapping[str, EntryFacets]
+    after: Mapping[str, EntryFacets]
+
+    @property
+    def progressed(self) -> list[str]:
+        """The entries with another headline or entry number, and those that are open again."""
+        return [number for number, each in self.after.items() if _has_progressed(self.before[number], each)]
+
+    @property
+    def settles(self) -> bool:
+        """Whether the answer closes the last open entry."""
+        return _any_open(self.before) and not _any_open(self.after)
+
+    @property
+    def reopens(self) -> bool:
+        """Whether all entries were closed before the answer, and one is open after it."""
+        return not _any_open(self.before) and _any_open(self.after)
+
+
+def _has_progressed(before: EntryFacets, after: EntryFacets) -> bool:
+    is_same = (before.headline, before.entry_number) == (after.headline, after.entry_number)
+    return not is_same or (after.is_open and not before.is_open)
+
+
+def _any_open(entries: Mapping[str, EntryFacets]) -> bool:
+    return any(each.is_open for each in entries.values())
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pipeline.accounts.recipients import Recipient
 from pipeline.core import money
 from pipeline.core.errors import StepFailed
 from pipeline.deliveries.outbox import outbox
-from pipeline.deliveries.outbox.outbox import BROKER, OPERATOR, WAREHOUSE, NewNotification
+from pipeline.deliveries.outbox.outbox import BROKER, OPERATOR, UPSTREAM, WAREHOUSE, NewNotification
 from pipeline.deliveries.schemas.cloudevent import CustomsPackageRef
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.deliveries.schemas.to_broker import (
@@ -76,6 +76,8 @@ def build_notifications(
         inspect=f"/api/exports/{context.export_id}",
     )
     yield NewNotification(OPERATOR, MessageType.EXPORT_EXECUTED, "executed", executed)
+    if context.upstream_id is not None:
+        yield NewNotification(UPSTREAM, MessageType.EXPORT_EXECUTED, "executed", executed)
 
 
 def _build_unit(row: Row[Any], unit: plan.Unit, contents: ExportContents, broker: Recipient, base: str) -> HandedUnit:

@@ -3,24 +3,21 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from sqlalchemy.orm import defer
 from sqlmodel import Session
 
 from pipeline.accounts import recipients
 from pipeline.core.findings import Finding
-from pipeline.deliveries.models import BrokerSubmission
 from pipeline.deliveries.outbox import outbox
 from pipeline.deliveries.outbox.outbox import OPERATOR, DeliveryStream, Enqueued, NewNotification
 from pipeline.deliveries.outcomes import read_outcome
-from pipeline.deliveries.schemas.answers import AcknowledgementBody
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.deliveries.schemas.to_operator import (
     DeliveryDead,
     ExportFailed,
     ExportRechecked,
-    HandoffAnswered,
     HandoffOverdue,
     PlanRechecked,
 )
@@ -35,7 +32,7 @@ MAX_CHANGED: Final = 50
 def enqueue_export_failed(
     session: Session, context: StepContext, failure: str, *, attempts: int, quarantined: bool
 ) -> Enqueued:
-    """Enqueue a message to the operators that the export has failed, in the caller's transaction."""
+    """Enqueue a message to operators and upstream service that the export has failed, in the caller's transaction."""
     message = ExportFailed(
         **outbox.describe_export(context),
         outcome=Outcome.NEEDS_ATTENTION,
@@ -47,8 +44,10 @@ def enqueue_export_failed(
     )
     # An export may fail, be retried and fail again. Each failure gets a message; the fence makes its id unique.
     subject = f"{context.unit_no}/{context.step}/{context.fence}"
-    notification = NewNotification(OPERATOR, MessageType.EXPORT_FAILED, subject, message)
-    return _notify_operators(session, context.account_id, [notification], Outcome.NEEDS_ATTENTION)
+    watchers = outbox.find_watchers(session, context)
+    notifications = [NewNotification(audience, MessageType.EXPORT_FAILED, subject, message) for audience in watchers]
+    enqueued = outbox.enqueue(session, context.account_id, notifications, watchers)
+    return Enqueued(enqueued.streams, {"outcome": Outcome.NEEDS_ATTENTION.value, **enqueued.fact})
 
 
 @dataclass(frozen=True)
@@ -132,35 +131,6 @@ def enqueue_handoff_overdue(session: Session, late: OverdueStatus) -> Enqueued:
     # Each status is overdue only once, but a resent handoff passes through all of them again.
     subject = f"{late.submission_id}/{late.status}/{late.deadline_at.isoformat()}{'/arrived' if late.repeated else ''}"
     notification = NewNotification(OPERATOR, MessageType.HANDOFF_OVERDUE, subject, message)
-    return _notify_operators(session, export.account_id, [notification], outcome)
-
-
-def enqueue_handoff_answered(
-    session: Session, submission: BrokerSubmission, answer: AcknowledgementBody, outcome: Outcome
-) -> Enqueued:
-    """Enqueue a message to the operators about an answer that needs a person. The next sweep publishes the streams.
-
-    Answers come by several interfaces, and none of them waits for the message broker.
-    """
-    export = session.get_one(Export, submission.export_id)
-    message = HandoffAnswered(
-        **outbox.describe_export(export),
-        outcome=outcome,
-        submission_id=submission.id,
-        partner_id=submission.partner_id,
-        channel=submission.channel,
-        answer_id=answer.id,
-        status=cast(Any, answer.status if answer.status in ("rejected", "query") else "held"),
-        answer_status=answer.status,
-        customs_package_numbers=answer.customs_package_numbers,
-        submission_status=submission.state,
-        reference=answer.reference,
-        message=answer.message,
-        fields=answer.fields,
-        inspect=f"/api/exports/{export.id}",
-    )
-    subject = f"{submission.id}/{answer.id}"
-    notification = NewNotification(OPERATOR, MessageType.HANDOFF_ANSWERED, subject, message)
     return _notify_operators(session, export.account_id, [notification], outcome)
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import ColumnElement, bindparam, func, insert, select, update
 from sqlmodel import Session, col
 
+from pipeline.accounts import recipients
 from pipeline.accounts.recipients import Recipient
 from pipeline.core.db import database_now, table
 from pipeline.core.ids import new_id
@@ -25,6 +26,7 @@ from pipeline.exports.step_context import StepContext
 BROKER: Final = "customs_broker"
 WAREHOUSE: Final = "warehouse"
 OPERATOR: Final = "operator"
+UPSTREAM: Final = "upstream"
 
 #: The namespace of our name-based UUIDs. A change would change the ids that recipients use to detect duplicates.
 _NAMESPACE: Final = uuid.UUID("5f1c2d9e-8a4b-5c67-9d10-3b7e6a2f4c88")
@@ -69,6 +71,13 @@ class OutboxRows:
             "deliveries": len(deliveries),
             "messagesDigest": messages_digest(self.notifications, deliveries),
         }
+
+
+def find_watchers(session: Session, export: Export | StepContext) -> dict[str, list[Recipient]]:
+    """Return who is notified of an export as a whole, by audience: operators, and the upstream service if there is one."""
+    named = [] if export.upstream_id is None else [export.upstream_id]
+    upstream, operators = recipients.find_audiences(session, export.account_id, named, test=export.test)
+    return {OPERATOR: operators} | ({UPSTREAM: list(upstream.values())} if upstream else {})
 
 
 def derive_notification_id(export_id: str, revision: int, audience: str, event_type: str, subject: str) -> str:

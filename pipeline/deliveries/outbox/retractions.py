@@ -1,6 +1,6 @@
 """Retractions: notify an export's recipients that it was superseded or cancelled."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -8,9 +8,10 @@ from sqlalchemy import or_, select, update
 from sqlmodel import Session, col
 
 from pipeline.accounts import recipients
+from pipeline.accounts.recipients import Recipient
 from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.outbox import outbox
-from pipeline.deliveries.outbox.outbox import BROKER, OPERATOR, WAREHOUSE, Enqueued, NewNotification
+from pipeline.deliveries.outbox.outbox import BROKER, WAREHOUSE, Enqueued, NewNotification
 from pipeline.deliveries.schemas.cloudevent import CustomsPackageRef, RevisionRef
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.deliveries.schemas.to_broker import HandoffSuperseded
@@ -45,11 +46,11 @@ def retract_superseded(
         *_handoff_notifications(session, old, by, notified),
         *_package_notifications(session, old, by, notified, planned),
     ]
-    return _enqueue(session, old, notifications, notified.partners) if notifications else Enqueued()
+    return _enqueue(session, old, notifications, notified.partners, {}) if notifications else Enqueued()
 
 
 def retract_cancelled(session: Session, export: Export) -> Enqueued:
-    """Notify the operators, and the recipients of earlier retractions, that the export was cancelled.
+    """Notify operators, upstream service and recipients of earlier retractions that the export was cancelled.
 
     The export's own undelivered messages are cancelled.
     """
@@ -70,6 +71,7 @@ def retract_cancelled(session: Session, export: Export) -> Enqueued:
     partners: dict[str, set[str]] = {}
     for audience, partner_id in earlier:
         partners.setdefault(audience, set()).add(partner_id)
+    watchers = outbox.find_watchers(session, export)
     before = None if export.supersedes_id is None else session.get_one(Export, export.supersedes_id)
     message = ExportCancelled(
         outcome=Outcome.CANCELLED,
@@ -79,9 +81,9 @@ def retract_cancelled(session: Session, export: Export) -> Enqueued:
     )
     notifications = [
         NewNotification(audience, MessageType.EXPORT_CANCELLED, "cancelled", message)
-        for audience in (*sorted(partners), OPERATOR)
+        for audience in (*sorted(partners), *watchers)
     ]
-    return _enqueue(session, export, notifications, partners)
+    return _enqueue(session, export, notifications, partners, watchers)
 
 
 def _load_notified(session: Session, export_id: str) -> _Notified:
@@ -104,19 +106,18 @@ def _load_notified(session: Session, export_id: str) -> _Notified:
 
 
 def _enqueue(
-    session: Session, export: Export, notifications: list[NewNotification], partners: dict[str, set[str]]
+    session: Session,
+    export: Export,
+    notifications: list[NewNotification],
+    partners: dict[str, set[str]],
+    watchers: Mapping[str, Sequence[Recipient]],
 ) -> Enqueued:
     ids = sorted(set().union(*partners.values()))
     reached = recipients.resolve_recipients(session, export.account_id, ids, test=export.test)
     recipients_by_audience = {
         audience: [reached[name] for name in sorted(partners[audience]) if name in reached] for audience in partners
     }
-    return outbox.enqueue(
-        session,
-        export.account_id,
-        notifications,
-        recipients_by_audience | {OPERATOR: recipients.find_operators(session, export.account_id)},
-    )
+    return outbox.enqueue(session, export.account_id, notifications, {**recipients_by_audience, **watchers})
 
 
 def _handoff_notifications(

@@ -7,10 +7,12 @@ from pipeline.deliveries.schemas.cloudevent import ExportMessage
 from pipeline.deliveries.schemas.to_broker import HandoffReady, HandoffSuperseded
 from pipeline.deliveries.schemas.to_operator import (
     DeliveryDead,
+    EntryProgressed,
     ExportCancelled,
     ExportExecuted,
     ExportFailed,
     ExportRechecked,
+    ExportSettled,
     HandoffAnswered,
     HandoffOverdue,
     PlanRechecked,
@@ -21,6 +23,7 @@ from pipeline.exports.schemas.plan import StrictModel
 _BROKER: Final = "customs_broker"
 _WAREHOUSE: Final = "warehouse"
 _OPERATOR: Final = "operator"
+_UPSTREAM: Final = "upstream"
 
 
 class MessageType(StrEnum):
@@ -52,15 +55,17 @@ class MessageType(StrEnum):
     HANDOFF_SUPERSEDED = "exports.handoff.superseded.v1", "Handoff superseded", HandoffSuperseded, (_BROKER,)
     PACKAGE_RECORDED = "exports.package.recorded.v1", "Package", PackageRecorded, (_WAREHOUSE,)
     PACKAGE_SUPERSEDED = "exports.package.superseded.v1", "Package superseded", PackageSuperseded, (_WAREHOUSE,)
-    EXPORT_EXECUTED = "exports.export.executed.v1", "Export executed", ExportExecuted, (_OPERATOR,)
-    EXPORT_FAILED = "exports.export.failed.v1", "Export failed", ExportFailed, (_OPERATOR,)
+    EXPORT_EXECUTED = "exports.export.executed.v1", "Export executed", ExportExecuted, (_OPERATOR, _UPSTREAM)
+    EXPORT_FAILED = "exports.export.failed.v1", "Export failed", ExportFailed, (_OPERATOR, _UPSTREAM)
     HANDOFF_OVERDUE = "exports.handoff.overdue.v1", "Handoff overdue", HandoffOverdue, (_OPERATOR,), True
     HANDOFF_ANSWERED = "exports.handoff.answered.v1", "Handoff answered", HandoffAnswered, (_OPERATOR,), True
+    ENTRY_PROGRESSED = "exports.entry.progressed.v1", "Entry progressed", EntryProgressed, (_OPERATOR, _UPSTREAM), True
+    EXPORT_SETTLED = "exports.export.settled.v1", "Export settled", ExportSettled, (_OPERATOR, _UPSTREAM), True
     EXPORT_CANCELLED = (
         "exports.export.cancelled.v1",
         "Export cancelled",
         ExportCancelled,
-        (_OPERATOR, _BROKER, _WAREHOUSE),
+        (_OPERATOR, _UPSTREAM, _BROKER, _WAREHOUSE),
     )
     DELIVERY_DEAD = "exports.delivery.dead.v1", "Delivery dead", DeliveryDead, (_OPERATOR,), True
     EXPORT_RECHECKED = "exports.export.rechecked.v1", "Export rechecked", ExportRechecked, (_OPERATOR,), True

@@ -80,6 +80,45 @@ class HandoffAnswered(ExportMessage):
     inspect: Relative
 
 
+class EntryProgress(StrictModel):
+    """An entry that an answer moved."""
+
+    customs_package_number: str
+    headline: str = Field(description="The one word about it, such as filed, released or held; more may be added")
+    before: str = Field(description="Its headline before the answer")
+    entry_number: str | None
+    holds: list[str] = Field(description="Its open holds, at most twenty; a hold without a name is empty")
+
+
+class EntriesMessage(ExportMessage):
+    """What is known of the entries of a handoff after an answer."""
+
+    outcome: AtThisMoment = None
+    submission_id: str
+    partner_id: str
+    answer_id: str = Field(description="The customs broker's id of the answer")
+    at: AwareDatetime = Field(
+        description="When the customs broker decided; if it does not say, when the answer arrived"
+    )
+    headlines: dict[str, int] = Field(description="How many entries of the export have each headline")
+    summary: str = Field(description="The headlines in words, such as `1 of 2 released, 1 held`")
+    inspect: Relative
+
+
+class EntryProgressed(EntriesMessage):
+    """To the operator and the upstream service: an answer moved entries, such as to filed, released or held."""
+
+    answer_status: str = Field(description="The status as the customs broker said it")
+    reopened: bool = Field(description="Whether the export was settled before, and an entry is open again")
+    entries: list[EntryProgress] = Field(
+        description="The entries with another headline or entry number, and those that are open again"
+    )
+
+
+class ExportSettled(EntriesMessage):
+    """To the operator and the upstream service: the last open entry is liquidated, cancelled, refused or seized."""
+
+
 class ExportCancelled(ExportMessage):
     """To the operator, and to recipients of an earlier revision: the export was cancelled, and no message follows."""
 

@@ -21,7 +21,7 @@ from pipeline.deliveries.channels.protocol import DeliveryReceipt, describe_targ
 from pipeline.deliveries.models import Attempt, BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.outbox import outbox
 from pipeline.deliveries.outbox.operator_messages import DeadDelivery, enqueue_delivery_dead
-from pipeline.deliveries.outbox.outbox import BROKER, OPERATOR, WAREHOUSE, DeliveryStream
+from pipeline.deliveries.outbox.outbox import BROKER, OPERATOR, UPSTREAM, WAREHOUSE, DeliveryStream
 from pipeline.deliveries.outbox.subjects import lock_plan
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.deliveries.streams import circuit_breaker, recovery
@@ -40,6 +40,7 @@ _NOTIFIED: Final = {
     BROKER: EventType.BROKER_NOTIFIED,
     WAREHOUSE: EventType.WAREHOUSE_NOTIFIED,
     OPERATOR: EventType.OPERATOR_NOTIFIED,
+    UPSTREAM: EventType.UPSTREAM_NOTIFIED,
 }
 
 

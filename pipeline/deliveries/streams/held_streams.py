@@ -32,8 +32,8 @@ def hold_streams(
 ) -> HeldStreams:
     """Return the streams of the rows, as the caller holds them when it has inserted the pending ones with a lease.
 
-    Return none if a partner could delay its messages, is paused, or gets more than one attempt sends. An operator of that
-    kind is only left out. `targets` are the partners' queues, by partner.
+    Return none if a partner could delay its messages, is paused, or gets more than one attempt sends. An operator or
+    upstream service of that kind is only left out. `targets` are the partners' queues, by partner.
     """
     notifications = {row["id"]: cast("Notification", SimpleNamespace(**row)) for row in rows.notifications}
 
@@ -52,8 +52,8 @@ def hold_streams(
             submission_id=submission_id if first["audience"] == BROKER else None,
             claimed_at=time.monotonic(),
             must_record=target.failures > 0,
-            # Nothing is enqueued for a customs broker or warehouse before its export is executed. For an operator,
-            # release_and_claim() counts again.
+            # Nothing is enqueued for a customs broker or warehouse before its export is executed. For the
+            # others, release_and_claim() counts again.
             complete=True,
         )
 

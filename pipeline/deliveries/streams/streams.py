@@ -14,13 +14,13 @@ from sqlmodel import Session
 from config.settings import Settings
 from pipeline.accounts import recipients
 from pipeline.accounts.recipients import SealedTarget
-from pipeline.core.db import database_now, row_count, table
+from pipeline.core.db import constants, database_now, row_count, table
 from pipeline.core.lease_columns import LEASE_SECONDS, LeaseSeconds, is_blocked, is_free
 from pipeline.core.leases import LEASE_RENEWER, Lease
 from pipeline.core.runtime import Runtime
 from pipeline.core.trace_context import TraceContext
 from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
-from pipeline.deliveries.outbox.outbox import BROKER, OPERATOR, DeliveryStream
+from pipeline.deliveries.outbox.outbox import BROKER, OPERATOR, UPSTREAM, DeliveryStream
 from pipeline.deliveries.outbox.subjects import find_sendable
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.deliveries.streams import circuit_breaker
@@ -242,9 +242,9 @@ _IS_HELD = and_(
     _deliveries.channel == recipients.QUEUE,
     is_stream_free(_deliveries, LEASE_SECONDS),
 )
-_COUNT_TO_OPERATORS = (
+_COUNT_TO_WATCHERS = (
     select(func.count())
-    .where(_other.subject_id == bindparam("of_export"), _other.audience == OPERATOR)
+    .where(_other.subject_id == bindparam("of_export"), _other.audience.in_(constants((OPERATOR, UPSTREAM))))
     .scalar_subquery()
 )
 _RELEASE_AND_CLAIM: Final = (
@@ -260,7 +260,7 @@ _RELEASE_AND_CLAIM: Final = (
         _deliveries.partner_id,
         _deliveries.channel,
         _deliveries.lease_until.is_not(None).label("claimed"),
-        _COUNT_TO_OPERATORS.label("to_operators"),
+        _COUNT_TO_WATCHERS.label("to_watchers"),
     )
 )
 
@@ -276,8 +276,8 @@ def release_and_claim(
     of_export = {"of_export": export_id, "of_partners": list(leases), "lease_seconds": settings.lease_seconds}
     found = session.execute(_RELEASE_AND_CLAIM, of_export).all()
     to_publish = [DeliveryStream(export_id, row.partner_id, row.channel) for row in found if not row.claimed]
-    # Only operators' messages wait. If there are no others, the lease has all of its partner.
-    complete = all(row.to_operators == len(found) for row in found)
+    # Only messages to operators and upstream services wait. If there are no others, the lease has all of its partner.
+    complete = all(row.to_watchers == len(found) for row in found)
     claimed = [replace(leases[row.partner_id], claimed_at=since, complete=complete) for row in found if row.claimed]
     return list(dict.fromkeys(to_publish)), claimed
 

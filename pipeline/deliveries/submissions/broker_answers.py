@@ -16,9 +16,9 @@ from pipeline.core.errors import InvalidState, NotInHandoff, Purged, ValidationF
 from pipeline.core.runtime import Runtime
 from pipeline.core.text_safety import make_legible
 from pipeline.deliveries.entries import entries
-from pipeline.deliveries.entries.facets import NEEDS_LOOK, AnswerStatus, fold_entries, summarize_entries
+from pipeline.deliveries.entries.facets import AnswerStatus, EntriesChange, fold_entries, summarize_entries
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
-from pipeline.deliveries.outbox import operator_messages
+from pipeline.deliveries.outbox import answer_messages
 from pipeline.deliveries.outcomes import read_outcome
 from pipeline.deliveries.schemas.answers import AcknowledgementBody
 from pipeline.deliveries.schemas.views import AcknowledgementReceipt
@@ -71,7 +71,7 @@ def record_answer(
     """Record the broker's answer and advance the submission. Return no event if it was recorded before.
 
     Answers count in the order of the broker's own times, so it does not matter when they arrive. One that needs a person
-    notifies the operators. The caller has locked the export's row.
+    or moves an entry notifies the operators. The caller has locked the export's row.
 
     Unsafe characters are replaced before recording, and a field that the plan lacks says so. A refusal would lose the
     answer.
@@ -89,18 +89,16 @@ def _record_prepared(
         return []
     stored = entries.read_stored(session, export_id, submission_id)
     answers = entries.read_answers(session, submission_id)
-    before = summarize_entries(fold_entries(stored, (each for each in answers if each.id != answer.id)).values())
-    folded = fold_entries(stored, answers)
-    entries.write_changed(session, submission_id, folded, stored)
-    after = summarize_entries(folded.values())
+    earlier = fold_entries(stored, (each for each in answers if each.id != answer.id))
+    change = EntriesChange(earlier, fold_entries(stored, answers))
+    entries.write_changed(session, submission_id, change.after, stored)
+    before, after = summarize_entries(earlier.values()), summarize_entries(change.after.values())
     fact = submissions.settle_status(session, settings, submission_id, found.state, before, after)
     outcome = read_outcome(session, export_id)
     said = {name: value for name, value in as_json(answer).items() if value not in (None, [])}
     fact |= {"receivedAt": format_utc(found.arrival), **said, "outcome": outcome.value}
     status = AnswerStatus(answer.status)
-    if status in NEEDS_LOOK:
-        row = session.get_one(BrokerSubmission, submission_id, populate_existing=True)
-        fact |= operator_messages.enqueue_handoff_answered(session, row, answer, outcome).fact
+    fact |= answer_messages.enqueue_answer(session, submission_id, answer, found.arrival, change, outcome).fact
     return [NewEvent(_EVENTS.get(status, EventType.BROKER_ACKNOWLEDGED), {"submissionId": submission_id} | fact)]
 
 

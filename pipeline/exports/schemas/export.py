@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from pipeline.core.findings import Finding, RuleCount
-from pipeline.exports.schemas.plan import AccountId, BatchId, LongText, Plan, Sha256, StrictModel
+from pipeline.exports.schemas.plan import AccountId, BatchId, LongText, PartnerId, Plan, Sha256, StrictModel
 from pipeline.exports.schemas.submissions import BrokerSubmissionView
 from pipeline.exports.schemas.view import View
 from pipeline.exports.states import ExportState, Outcome, StepState
@@ -30,6 +30,11 @@ class ExecuteRequest(StrictModel):
         max_length=255,
         pattern=r"^[\x21-\x7e]+$",
         description="The Idempotency-Key header overrides it",
+    )
+    upstream: PartnerId | None = Field(
+        None,
+        description="A partner of kind `upstream`, which gets the messages about this export. A revision keeps that of"
+        " the one before",
     )
 
     @staticmethod
@@ -235,6 +240,7 @@ class ExportView(View):
     status: str = Field(description="One plain sentence: what the export is doing or waiting for")
     plan_hash: str = Field(alias="planHash")
     revision: int
+    upstream: str | None = Field(None, description="The partner of kind `upstream` that gets its messages")
     failure: str | None = Field(None, description="Why it failed")
     quarantined: bool = Field(
         False,

@@ -26,7 +26,7 @@ from pipeline.customs import rules_reader, rulesets
 from pipeline.customs.reference.content import packaged_rules, use_rules
 from pipeline.customs.reference.ruleset import Ruleset, ruleset
 from pipeline.deliveries.channels import queue_reader
-from pipeline.deliveries.outbox.outbox import BROKER, OPERATOR, WAREHOUSE
+from pipeline.deliveries.outbox.outbox import BROKER, OPERATOR, UPSTREAM, WAREHOUSE
 from pipeline.exports.models import Step
 from pipeline.exports.numbers import find_most_used_prefix
 from pipeline.exports.states import StepState
@@ -126,7 +126,7 @@ class WorkCollector(Collector):
             "How long the oldest pending message to an endpoint that fails has waited",
             labels=["partner_kind"],
         )
-        for kind in (BROKER, WAREHOUSE, OPERATOR):
+        for kind in (BROKER, WAREHOUSE, OPERATOR, UPSTREAM):
             failing.add_metric([kind], totals[work_counts.FAILING_ENDPOINT, kind])
         families.append(failing)
         families += [GaugeMetricFamily(name, help_text, totals[counted, ""]) for name, help_text, counted in _WHOLE]

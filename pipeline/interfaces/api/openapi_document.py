@@ -25,7 +25,7 @@ Json = dict[str, Any]
 
 _DESCRIPTION: Final = """\
 Executes approved export plans: package records, customs treatment, importable invoices, the handoff to the customs
-broker, and messages to brokers, warehouses and operators. It files no entry.
+broker, and messages to brokers, warehouses, operators and upstream services. It files no entry.
 
 Clients branch on `errorCode`; every error message says what to do. Decimals are strings.
 """
@@ -34,7 +34,7 @@ _TAGS: Final = {
     "exports": "Execute an approved plan, follow its export, and change, cancel or retry it.",
     "orders": "Sync products and orders, and plan a batch from them.",
     "packages": "The customs packages of an export, and their documents.",
-    "partners": "The customs brokers, warehouses and operators that an account sends to.",
+    "partners": "The customs brokers, warehouses, operators and upstream services that an account sends to.",
     "deliveries": "Messages to partners: each attempt, and sending them again.",
     "broker submissions": "The customs brokers' answers to handoffs.",
     "rules": "What the customs rules decide.",

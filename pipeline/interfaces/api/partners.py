@@ -31,7 +31,7 @@ router = APIRouter(prefix="/api/partners", tags=["partners"])
 async def create_partner(
     response: Response, runtime: RuntimeDep, caller: Admin, body: Annotated[Parsed[NewPartner], json_body(NewPartner)]
 ) -> CreatedPartner:
-    """Register a customs broker, warehouse or operator; only this answer shows its signing secret."""
+    """Register a customs broker, warehouse, operator or upstream service; only this answer shows its signing secret."""
     created = await run_in_threadpool(
         partners.create_partner, runtime, caller.account_id, body.model, test_only=caller.test, actor=caller.actor
     )

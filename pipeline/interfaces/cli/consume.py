@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 from rich.text import Text
 
-from config.queues import BINDINGS, CUSTOMS_BROKER, OPERATOR, WAREHOUSE
+from config.queues import BINDINGS, CUSTOMS_BROKER, OPERATOR, UPSTREAM, WAREHOUSE
 from config.settings import Settings, get_settings
 from pipeline.client import InvalidWebhook, read_message
 from pipeline.core.cache import Kept
@@ -41,9 +41,15 @@ class QueueOwner(StrEnum):
     BROKER = "broker"
     WAREHOUSE = "warehouse"
     OPERATOR = "operator"
+    UPSTREAM = "upstream"
 
 
-_QUEUES: Final = {QueueOwner.BROKER: CUSTOMS_BROKER, QueueOwner.WAREHOUSE: WAREHOUSE, QueueOwner.OPERATOR: OPERATOR}
+_QUEUES: Final = {
+    QueueOwner.BROKER: CUSTOMS_BROKER,
+    QueueOwner.WAREHOUSE: WAREHOUSE,
+    QueueOwner.OPERATOR: OPERATOR,
+    QueueOwner.UPSTREAM: UPSTREAM,
+}
 
 
 @dataclass

@@ -86,6 +86,10 @@ def execute(
         str | None,
         typer.Option("--key", help="The idempotency key; by default computed from the plan, so a repeat is safe."),
     ] = None,
+    upstream: Annotated[
+        str | None,
+        typer.Option(metavar="PARTNER", help="The partner of kind `upstream` that gets the messages about the export."),
+    ] = None,
     api_url: ApiUrl = None,
     api_key: ApiKey = None,
     as_json: Json = False,
@@ -93,7 +97,8 @@ def execute(
     """Execute an approved plan."""
     body = read_plan(plan)
     with connect(api_url, api_key) as api:
-        execution = api.execute(body, idempotency_key=key or compute_idempotency_key(body))
+        key = key or compute_idempotency_key(body)
+        execution = api.execute(body, idempotency_key=key, upstream=upstream)
         _print_execution(api, execution, wait, timeout, as_json=as_json)
 
 

@@ -1,4 +1,4 @@
-"""`exports partners`: the customs brokers, warehouses and operators of an account."""
+"""`exports partners`: the partners of an account."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -47,7 +47,9 @@ from pipeline.simulation.partners.http import ReceivedRequest, WebhookFault, Web
 from pipeline.simulation.partners.sftp import FileFault, FileReceiver
 from pipeline.simulation.partners.smtp import MailFault, MailReceiver
 
-app = typer.Typer(no_args_is_help=True, help="The customs brokers, warehouses and operators of an account.")
+app = typer.Typer(
+    no_args_is_help=True, help="The customs brokers, warehouses, operators and upstream services of an account."
+)
 
 #: Maximum depth of a profile's JSON.
 MAX_DEPTH: Final = 8

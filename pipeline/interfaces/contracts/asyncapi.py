@@ -16,7 +16,12 @@ VERSION: Final = "3.0.0"
 JSON: Final = "application/json"
 PROBLEM: Final = "application/problem+json"
 
-_QUEUES: Final = {"customs_broker": queues.CUSTOMS_BROKER, "warehouse": queues.WAREHOUSE, "operator": queues.OPERATOR}
+_QUEUES: Final = {
+    "customs_broker": queues.CUSTOMS_BROKER,
+    "warehouse": queues.WAREHOUSE,
+    "operator": queues.OPERATOR,
+    "upstream": queues.UPSTREAM,
+}
 
 #: The queues that receive a message, by its type.
 QUEUES_BY_TYPE: Final[Mapping[str, tuple[str, ...]]] = {
@@ -49,16 +54,18 @@ _QUEUE_DESCRIPTIONS: Final[Mapping[str, str]] = {
     queues.CUSTOMS_BROKER: "Handoffs, for customs brokers.",
     queues.WAREHOUSE: "Packages, for warehouses: no price, no value and no customs fact.",
     queues.OPERATOR: "Outcomes of exports, and what needs a person, for operators.",
+    queues.UPSTREAM: "Outcomes of exports and of their entries, for the upstream service that asked for the export.",
     queues.DEAD: "Messages that a consumer rejected.",
 }
 _RECIPIENTS: Final = {
     "broker": "the customs broker's id, or `<account>:<id>` if a customs broker of another account had that id first",
     "warehouse": "the warehouse's id, or `<account>:<id>` if a warehouse of another account had that id first",
     "operator": "the account's id",
+    "upstream": "the upstream partner's id, or `<account>:<id>` if one of another account had that id first",
 }
 
 _DESCRIPTION: Final = """\
-Messages about exports: to customs brokers, warehouses and operators, and commands and answers from upstream services and customs
+Messages about exports: to customs brokers, warehouses, operators and upstream services, and commands and answers from upstream services and customs
 brokers. This document describes the service: it **sends** what others read, and **receives** what others write.
 
 Every message by queue passes through one durable topic exchange. Outbound messages are CloudEvents 1.0 in structured JSON, sent at

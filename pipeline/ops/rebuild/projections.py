@@ -140,6 +140,7 @@ def _export_row(facts: ExportFacts) -> ExpectedRow:
         "prints_french": history.accepted.get("printsFrench", False),
         "logo_sha256": history.accepted.get("logo"),
         "broker_name": history.accepted.get("brokerName"),
+        "upstream_id": history.accepted.get("upstream"),
         "accepted_at": history.accepted_at,
         "failure": None if facts.purged else history.failure,
         "quarantined": history.quarantined,

@@ -17,7 +17,7 @@ from pipeline.core.db import constants, database_now, row_count, table
 from pipeline.core.heartbeats import Heartbeat
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
-from pipeline.deliveries.outbox.outbox import OPERATOR
+from pipeline.deliveries.outbox.outbox import OPERATOR, UPSTREAM
 from pipeline.exports.event_models import Event
 from pipeline.exports.events import EventType
 from pipeline.exports.metrics import HANDOFF_SECONDS, OUTCOMES, STATUS_SECONDS
@@ -230,7 +230,7 @@ def _outcome_of(row: Row[Any]) -> str | None:
     if row.type == EventType.EXPORT_AMENDED:
         return Outcome.SUPERSEDED.value if "supersededBy" in row.data else None
     if row.type == EventType.DELIVERY_DEAD:
-        return None if row.data.get("audience") == OPERATOR else Outcome.UNDELIVERABLE.value
+        return None if row.data.get("audience") in {OPERATOR, UPSTREAM} else Outcome.UNDELIVERABLE.value
     status = _reached_status(row.data)
     return status if row.data.get("moved") and status in {each.value for each in Outcome} else None
 

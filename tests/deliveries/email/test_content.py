@@ -14,6 +14,7 @@ from pipeline.deliveries.email import content
 from pipeline.deliveries.models import Notification
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.deliveries.submissions import reply_links
+from pipeline.interfaces.contracts.examples.catalog import read_example
 from tests.deliveries.conftest import OpenRuntime
 from tests.deliveries.support import exports
 from tests.deliveries.support.rechecks import RECHECKED
@@ -80,6 +81,10 @@ MESSAGE_DATA: Mapping[str, Mapping[str, Any]] = {
         "message": "One field needs a correction.",
         "fields": [{"pointer": "/units/0/lines/2/htsCode", "message": "The code does not fit."}],
         "inspect": "/api/exports/exp_1",
+    },
+    **{
+        each: {name: value for name, value in read_example(each)["data"].items() if name not in {"exportId", "batchId"}}
+        for each in (MessageType.ENTRY_PROGRESSED, MessageType.EXPORT_SETTLED)
     },
 }
 
@@ -231,6 +236,16 @@ def test_email_with_many_packages_and_documents_stays_short(mail_runtime: Runtim
                 "The code does not fit.",
                 "POST /api/exports/exp_1/amend",
             ],
+        ),
+        (
+            MessageType.ENTRY_PROGRESSED,
+            "Export batch_1: 1 of 2 released, 1 held",
+            ["Entries progressed", "2026-11-25 05:08 UTC", "CP-000002", "held, ABC12345678"],
+        ),
+        (
+            MessageType.EXPORT_SETTLED,
+            "Export batch_1: 2 of 2 released",
+            ["No entry is open any more", "2027-10-08 00:00 UTC", "2 of 2 released"],
         ),
     ],
 )

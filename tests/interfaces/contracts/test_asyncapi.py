@@ -93,6 +93,7 @@ def test_channels_match_the_queues_and_keys(document: Json) -> None:
     assert addresses == [
         "execute", "acknowledgement", "execute.refused",
         "broker.{recipient}.{event}", "warehouse.{recipient}.{event}", "operator.{recipient}.{event}",
+        "upstream.{recipient}.{event}",
     ]  # fmt: skip
 
 
@@ -104,12 +105,12 @@ def test_service_sends_what_partners_read_and_receives_what_they_write(document:
     actions = {name: operation["action"] for name, operation in document["operations"].items()}
     assert actions == {
         "receive.execute": "receive", "receive.acknowledgement": "receive", "send.execute.refused": "send", "send.broker": "send",
-        "send.warehouse": "send", "send.operator": "send", "send.webhook": "send",
+        "send.warehouse": "send", "send.operator": "send", "send.upstream": "send", "send.webhook": "send",
     }  # fmt: skip
     by_webhook = {each["$ref"].rpartition("/")[2] for each in document["operations"]["send.webhook"]["messages"]}
     by_queue = {
         each["$ref"].rpartition("/")[2]
-        for name in ("send.broker", "send.warehouse", "send.operator")
+        for name in ("send.broker", "send.warehouse", "send.operator", "send.upstream")
         for each in document["operations"][name]["messages"]
     }
     assert by_webhook == by_queue == {*MessageType, CONNECTION_TEST}

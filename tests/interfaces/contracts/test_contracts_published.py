@@ -74,6 +74,7 @@ def test_every_message_type_is_published_and_has_a_queue() -> None:
         queues.CUSTOMS_BROKER,
         queues.WAREHOUSE,
         queues.OPERATOR,
+        queues.UPSTREAM,
     }
     assert CONTENT_TYPE == MEDIA_TYPE
 

@@ -56,7 +56,7 @@ def build_new_form(
 ) -> PartnerForm:
     """Return the form of a new partner of this kind with this channel, with what was typed."""
     placed = channels.place_errors([channel], errors)
-    prefix = {"customs_broker": "br", "warehouse": "wh", "operator": "op"}[kind]
+    prefix = {"customs_broker": "br", "warehouse": "wh", "operator": "op", "upstream": "up"}[kind]
     key = Input(
         "id", "Id", help=f"Plans name the partner by it, such as {prefix}_1. It cannot be changed later.", required=True
     )

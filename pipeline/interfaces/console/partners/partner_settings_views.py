@@ -17,6 +17,7 @@ KIND_TEXTS: Final = {
     "customs_broker": "Files entries with customs. It gets one handoff for each export, with all data and documents, and answers it.",
     "warehouse": "Packs and ships the goods. It gets one message for each package, without prices.",
     "operator": "Looks after the exports. It is notified when an export is executed or fails, or a broker does not answer.",
+    "upstream": "Asks for exports. It is notified of those whose request names it, and of each of their entries.",
 }
 
 #: The states in which messages reach the partner, or are kept for it.
@@ -145,6 +146,7 @@ def _describe_live(partner: PartnerView) -> list[str]:
     happens = {
         "customs_broker": f"From then on, live plans may name {partner.id}. Their handoffs go to it by {by}.",
         "warehouse": f"From then on, live plans may name {partner.id}. It gets a message for each package by {by}.",
+        "upstream": f"From then on, requests may name {partner.id}. It is notified of their exports by {by}.",
         "operator": f"From then on, it is notified of every export of this account by {by}.",
     }[partner.kind]
     return [

@@ -19,7 +19,9 @@ _FIELDS: Final = {"rule": "rule", "pointer": "pointer", "partner": "partnerId", 
 
 def list_inputs(partners: Sequence[PartnerName]) -> list[Input]:
     """Return the inputs of a new waiver, which may be for one of these partners."""
-    named = [Choice(each.id, f"{each.id}, {each.name}") for each in partners if each.kind != "operator"]
+    named = [
+        Choice(each.id, f"{each.id}, {each.name}") for each in partners if each.kind in {"customs_broker", "warehouse"}
+    ]
     return [
         Input("rule", "Rule", help="The id of the warning's rule, such as V17. A finding shows it.", required=True),
         Input(

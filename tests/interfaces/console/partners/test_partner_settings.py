@@ -96,6 +96,7 @@ def test_wizard_leads_from_the_kind_to_a_live_partner(lab: ApiHarness) -> None:
         ("customs_broker", "sandbox", {}, [{"channel": "borderbuddy"}]),
         ("customs_broker", "borderbuddy", {}, [{"channel": "borderbuddy"}]),
         ("customs_broker", "queue", {}, [{"channel": "queue"}]),
+        ("upstream", "queue", {}, [{"channel": "queue"}]),
         (
             "operator",
             "email",
