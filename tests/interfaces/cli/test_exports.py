@@ -67,6 +67,8 @@ def test_rejected_plan_names_field_and_problem(service: Commands, plan_file: Pla
 
     as_json = service("execute", plan_file(approval=None), "--json")
     assert (as_json.exit_code, json.loads(as_json.stdout)["errorCode"]) == (1, "PLAN_NOT_APPROVED")
+    unknown = json.loads(service("execute", plan_file(), "--upstream", "up_none", "--json").stdout)
+    assert (unknown["errorCode"], unknown["field"]) == ("UNKNOWN_PARTNER", "upstream")
 
 
 def test_outcome_is_taken_as_people_read_it(service: Commands) -> None:
