@@ -23,6 +23,7 @@ from pipeline.client.request import (
     parse_as,
     to_request_body,
 )
+from pipeline.deliveries.schemas.answers import NewMessage
 from pipeline.deliveries.schemas.views import DocumentLink
 from pipeline.exports.schemas.deadlines import DeadlinePage, DeadlineView
 from pipeline.exports.schemas.export import (
@@ -40,6 +41,7 @@ from pipeline.exports.schemas.export import (
 from pipeline.exports.schemas.feed import FeedEventView, FeedPage
 from pipeline.exports.schemas.inbox import Cause, InboxView
 from pipeline.exports.schemas.registered_plans import RegisteredPlanPage, RegisteredPlanSummary, RegisteredPlanView
+from pipeline.exports.schemas.submissions import ConversationItem, ConversationPage
 
 Plan = Mapping[str, Any]
 
@@ -272,6 +274,32 @@ def cancel(export: str, *, if_match: str | None = None) -> Call[ExportView]:
 def retry(export: str, *, if_match: str | None = None) -> Call[ExportView]:
     """Continue a failed export from the step that failed."""
     return Call("POST", f"{_export_path(export)}/retry", _parse_export, headers=_if_match_headers(if_match))
+
+
+def reply(
+    export: str, text: str, *, message_id: str, in_reply_to: str | None = None, packages: Sequence[str] = ()
+) -> Call[ConversationItem]:
+    """Write to the customs broker about its handoff; a repeat with the same id and content sends nothing."""
+    body = {"id": message_id, "text": text, "inReplyTo": in_reply_to, "customsPackageNumbers": [*packages]}
+    return Call(
+        "POST",
+        f"{_export_path(export)}/messages",
+        parse_as(ConversationItem),
+        json=to_request_body(NewMessage.model_validate(body)),
+        retry_when=RetryWhen.ALWAYS,
+    )
+
+
+def conversation(export: str, *, page_size: int = 200) -> ResultPage[ConversationItem]:
+    """Yield what the customs broker and the exporter wrote about the handoff, oldest first."""
+
+    def page_call(after: int) -> Call[ResultPage[ConversationItem]]:
+        call = get(f"{_export_path(export)}/conversation", parse_as(ConversationPage), after=after, limit=page_size)
+        return call.map(
+            lambda found: ResultPage(found.items, page_call(found.next_after) if found.next_after else None)
+        )
+
+    return ResultPage(next_call=page_call(0))
 
 
 def inbox(*, cause: Cause | None = None, acknowledged: bool = False, limit: int = 50) -> Call[InboxView]:

@@ -107,6 +107,8 @@ class ApiMethods:
     cancel: Final = Operation(export_requests.cancel)
     retry: Final = Operation(export_requests.retry)
     amend: Final = Operation(export_requests.amend)
+    reply: Final = Operation(export_requests.reply)
+    conversation: Final = Listing(export_requests.conversation)
     inbox: Final = Operation(export_requests.inbox)
     deadlines: Final = Listing(export_requests.deadlines)
     acknowledge_export: Final = Operation(export_requests.acknowledge_export)

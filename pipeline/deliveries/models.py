@@ -107,8 +107,23 @@ class Acknowledgement(SQLModel, table=True):
     at: datetime | None = instant_column(nullable=True)  # when the customs broker decided, if it says so
     effective_at: datetime | None = instant_column(nullable=True)
     corrects: str | None = None  # the id of an earlier answer, which counts for nothing
+    in_reply_to: str | None = None  # the id of the message to the customs broker that it answers
     raw: dict[str, Any] | None = Field(default=None, sa_type=JSON_TYPE)  # what the other system said
     received_at: datetime = timestamp_column()
+
+
+class ConversationMessage(SQLModel, table=True):
+    """One message to the customs broker about a handoff. A repeated message is the same row."""
+
+    __tablename__ = "conversation_messages"
+
+    submission_id: str = Field(primary_key=True, foreign_key="broker_submissions.id")
+    id: str = Field(primary_key=True)
+    author: str  # the id of a person or a key
+    text: str | None = None  # None after the purge
+    packages: list[str] | None = Field(default=None, sa_type=JSON_TYPE)  # as those of an answer
+    in_reply_to: str | None = None  # the id of an answer, or of an earlier message
+    written_at: datetime = timestamp_column()
 
 
 class CustomsEntry(SQLModel, table=True):

@@ -31,10 +31,11 @@ from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.deliveries.schemas.to_broker import ArtifactLink, HandedUnit
 from pipeline.deliveries.streams.messages import build_cloud_event
 from pipeline.deliveries.submissions.answer_forms import MAX_DETAILED_LINES, AnswerableUnit, can_detail, list_fields
+from pipeline.deliveries.submissions.conversation import merge_answers, read_newest
 from pipeline.deliveries.submissions.links import list_documents
 from pipeline.deliveries.submissions.submissions import read_submission
 from pipeline.exports.models import Export, PlanSnapshot
-from pipeline.exports.schemas.submissions import BrokerSubmissionView, EntryView
+from pipeline.exports.schemas.submissions import BrokerSubmissionView, ConversationItem, EntryView
 from pipeline.exports.states import DeliveryState, ExportState, SubmissionState
 
 _IS_DUE: Final = col(BrokerSubmission.deadline_at).is_not(None)
@@ -209,6 +210,7 @@ class PartnerHandoff:
     replaced: str | None  # superseded or cancelled: an answer is not needed any more
     units_total: int
     message: str | None
+    conversation: Sequence[ConversationItem]  # all answers, and the newest messages to the partner
 
     def read_units(self, shown: range) -> HandoffUnits:
         """Return the units of the message at these places, counted from 0."""
@@ -273,6 +275,7 @@ def read_handoff(runtime: Runtime, visitor: PartnerVisitor, submission_id: str) 
             )
         )
         view = read_submission(session, visitor.account_id, submission_id, packages=())
+        newest = read_newest(session, row.export_id).items
     if view is None:
         raise _no_handoff(submission_id)
     ended = (ExportState.SUPERSEDED.value, ExportState.CANCELLED.value)
@@ -284,6 +287,7 @@ def read_handoff(runtime: Runtime, visitor: PartnerVisitor, submission_id: str) 
         replaced=export.state if export.state in ended else None,
         units_total=export.units_total,
         message=None if export.purged_at is not None else data,
+        conversation=merge_answers(view, newest),
     )
 
 

@@ -50,6 +50,7 @@ class Action(StrEnum):
     REPLY_LINKS_REVOKED = "reply_links_revoked"
     PORTAL_OPENED = "portal_opened"
     HANDOFF_ANSWERED = "handoff_answered"
+    MESSAGE_WRITTEN = "message_written"
     ROLES_CHANGED = "roles_changed"
     EXPORT_AMENDED = "export_amended"
     EXPORT_CANCELLED = "export_cancelled"

@@ -17,6 +17,7 @@ from pipeline.core.db import Instant, database_now, table
 from pipeline.exports.event_models import Event
 from pipeline.exports.hash_chain import hash_event
 from pipeline.exports.models import Export
+from pipeline.exports.states import Outcome
 from pipeline.exports.transitions import start_accepted
 
 
@@ -49,6 +50,7 @@ class EventType(StrEnum):
     BROKER_REJECTED = "BROKER_REJECTED"
     BROKER_QUERIED = "BROKER_QUERIED"
     BROKER_RELEASED = "BROKER_RELEASED"
+    MESSAGE_WRITTEN = "MESSAGE_WRITTEN"
     HANDOFF_OVERDUE = "HANDOFF_OVERDUE"
     EXPORT_RECHECKED = "EXPORT_RECHECKED"
     OUTCOME_ACKNOWLEDGED = "OUTCOME_ACKNOWLEDGED"
@@ -73,6 +75,13 @@ REOPENING: Final = frozenset(
         EventType.OUTCOME_REOPENED,
     }
 )
+
+
+def acknowledges(kind: EventType, data: Mapping[str, Any]) -> bool:
+    """Return whether a person has seen what the export needs: by saying so, or by writing about a broker's question."""
+    return kind is EventType.OUTCOME_ACKNOWLEDGED or (
+        kind is EventType.MESSAGE_WRITTEN and data["outcome"] == Outcome.QUERY
+    )
 
 
 @dataclass(frozen=True)
@@ -163,7 +172,9 @@ def append(
         return lock_export(session, export_id)
     types = {each.type for each in events}
     number = _build_number(
-        starts=starts, reopens=not types.isdisjoint(REOPENING), acknowledges=types == {EventType.OUTCOME_ACKNOWLEDGED}
+        starts=starts,
+        reopens=not types.isdisjoint(REOPENING),
+        acknowledges=any(acknowledges(each.type, each.data) for each in events),
     )
     row = session.execute(number, {"of_export": export_id, "count": count, "closed": closed_units, "at": at}).one()
     first = row.next_seq - count

@@ -22,6 +22,7 @@ from pipeline.customs.reference.bundle import load_rules
 from pipeline.deliveries.channels.registry import load_channels
 from pipeline.interfaces.api import (
     audit,
+    conversation,
     deadlines,
     deliveries,
     documents,
@@ -54,6 +55,7 @@ from pipeline.interfaces.api.places import RequestLimit
 from pipeline.interfaces.api.single_flight import SingleFlight
 from pipeline.interfaces.console import api_reference
 from pipeline.interfaces.console.exports import amendments, revisions
+from pipeline.interfaces.console.exports import conversation as conversation_pages
 from pipeline.interfaces.console.exports import documents as document_pages
 from pipeline.interfaces.console.exports import exports as console_exports
 from pipeline.interfaces.console.partners import (
@@ -85,6 +87,7 @@ ROUTERS = (
     orders.router,
     exports.router,
     pro_forma.router,
+    conversation.router,
     inbox.router,
     deadlines.router,
     events.router,
@@ -115,6 +118,7 @@ ROUTERS = (
     amendments.router,
     people_pages.router,
     audit_pages.router,
+    conversation_pages.router,
     console_exports.router,
     search.router,
     document_pages.router,

@@ -17,7 +17,14 @@ from pipeline.core.runtime import Runtime
 from pipeline.customs.models import OriginCertification
 from pipeline.customs.reference.entry import entry_rules
 from pipeline.deliveries.entries.facets import FACETS, Facet
-from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, Delivery, Notification, SandboxHandoff
+from pipeline.deliveries.models import (
+    Acknowledgement,
+    BrokerSubmission,
+    ConversationMessage,
+    Delivery,
+    Notification,
+    SandboxHandoff,
+)
 from pipeline.deliveries.outbox import outbox
 from pipeline.documents import repository
 from pipeline.exports import events
@@ -47,6 +54,11 @@ _RESPONSE_DAYS: Final = 30
 
 #: The statuses that say that customs have the entry.
 _ENTERED: Final = [status.value for status, facet in FACETS.items() if facet not in (Facet.MESSAGE, Facet.BROKER)]
+
+#: The columns of a unit with facts of its plan.
+_UNIT_COLUMNS: Final = (
+    "tariff invoice_number purchase_order informal_key informal_usd control_number_key invoice_key".split()
+)
 
 _EXPORT: Final = col(Export.id)
 _PLAN: Final = col(PlanSnapshot.id)
@@ -283,26 +295,15 @@ def _purge_export(runtime: Runtime, export_id: str, record: ExpiredRecord) -> bo
             ExportUnit,
             col(ExportUnit.export_id) == export_id,
             document=repository.PURGED,
-            tariff=None,
-            invoice_number=None,
-            purchase_order=None,
-            informal_key=None,
-            informal_usd=None,
-            control_number_key=None,
-            invoice_key=None,
+            **dict.fromkeys(_UNIT_COLUMNS),
         )
         _clear_columns(session, Notification, col(Notification.export_id) == export_id, data=repository.PURGED)
         _clear_columns(session, Step, col(Step.export_id) == export_id, error=None)
         _clear_columns(session, Delivery, col(Delivery.subject_id) == export_id, error=None)
         submissions = select(col(BrokerSubmission.id)).where(col(BrokerSubmission.export_id) == export_id)
-        _clear_columns(
-            session,
-            Acknowledgement,
-            col(Acknowledgement.submission_id).in_(submissions),
-            message=None,
-            fields=[],
-            raw=None,
-        )
+        answers = col(Acknowledgement.submission_id).in_(submissions)
+        _clear_columns(session, Acknowledgement, answers, message=None, fields=[], raw=None)
+        _clear_columns(session, ConversationMessage, col(ConversationMessage.submission_id).in_(submissions), text=None)
         session.execute(delete(SandboxHandoff).where(col(SandboxHandoff.submission_id).in_(submissions)))
         _clear_columns(
             session,

@@ -40,7 +40,7 @@ _CAUSES: Final = {
 _REASONS: Final = {
     Cause.OVERDUE: "The customs broker has not answered in time. Ask it; resend the handoff if it has nothing.",
     Cause.REJECTED: "The customs broker rejects it. Correct the plan, and amend the export.",
-    Cause.QUERY: "The customs broker asks. Answer it, or correct the plan and amend the export.",
+    Cause.QUERY: "The customs broker asks. Reply to it, or correct the plan and amend the export.",
     Cause.HELD: "Customs holds the goods. Ask the customs broker what is missing.",
     Cause.PAUSED: "Nothing is sent to it until a person resumes it. Its messages are kept.",
 }

@@ -17,6 +17,7 @@ from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, Delive
 from pipeline.deliveries.outcomes import is_quarantined, read_outcome
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.deliveries.streams.streams import WORKER_LOST
+from pipeline.deliveries.submissions.conversation import EMPTY, read_newest
 from pipeline.deliveries.submissions.submissions import build_submission_views
 from pipeline.exports.event_models import Event
 from pipeline.exports.models import Artifact, Export, ExportPackage, ExportUnit, LineTreatment, Step
@@ -39,6 +40,7 @@ from pipeline.exports.schemas.export import (
     TreatmentView,
     UnitView,
 )
+from pipeline.exports.schemas.submissions import ConversationPage
 from pipeline.exports.states import DeliveryState, ExportState, Outcome, StepState
 from pipeline.workflow.status_text import describe_export
 from pipeline.workflow.steps import EXPORT_LEVEL, FIRST_UNIT
@@ -74,6 +76,7 @@ class ExportRows:
     tallies: Sequence[DeliveryTally] = ()
     submissions: Sequence[BrokerSubmission] = ()
     acknowledgements: Sequence[Acknowledgement] = ()
+    conversation: ConversationPage = EMPTY
     headlines: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # by submission
     treatments: Sequence[LineTreatment] = ()
     treatment_count: int = 0
@@ -143,6 +146,7 @@ def load_export_rows(
             .where(col(Acknowledgement.submission_id).in_([submission.id for submission in submissions]))
             .order_by(col(Acknowledgement.received_at), col(Acknowledgement.id))
         ).all(),
+        conversation=read_newest(session, export_id) if submissions else EMPTY,
         headlines=count_headlines(session, export_id),
         treatments=session.exec(
             select(LineTreatment)
@@ -245,6 +249,8 @@ def build_view(rows: ExportRows) -> ExportView:
         notifications=notifications,
         broker_submission=submissions[0] if submissions else None,
         broker_submissions=submissions,
+        conversation=rows.conversation.items,
+        conversation_total=rows.conversation.total,
         events=[event_view(event) for event in rows.events],
         events_omitted=rows.events[0].seq - 1 if rows.events else 0,
         treatment=TreatmentView(
@@ -259,6 +265,7 @@ def build_view(rows: ExportRows) -> ExportView:
             events=f"/api/exports/{export.id}/events",
             bundle=f"/api/exports/{export.id}/bundle",
             deliveries=f"/api/deliveries?exportId={export.id}",
+            conversation=f"/api/exports/{export.id}/conversation",
         ),
     )
 

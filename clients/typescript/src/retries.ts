@@ -30,6 +30,7 @@ const REPEATABLE: ReadonlySet<string> = new Set([
   "post /api/exports/preflight",
   "post /api/exports/proforma",
   "post /api/exports/{id}/acknowledge",
+  "post /api/exports/{id}/messages",
   "post /api/deliveries/{id}/acknowledge",
   "post /api/artifacts/{id}/links",
   "post /api/broker-submissions/{id}/links",

@@ -64,6 +64,8 @@ function work(type, data) {
       return { line: about(data.submissionId, 'to file'), submissionId: data.submissionId, answerTo: data.acknowledgementUrl };
     case 'exports.handoff.superseded.v1':
       return { line: about(data.submissionId, 'superseded') };
+    case 'exports.handoff.replied.v1':
+      return { line: about(data.submissionId, `message ${data.messageId}: ${data.text}`) };
     default:
       return {}; // connection tests, and messages of later versions of the service
   }

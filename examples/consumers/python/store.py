@@ -42,6 +42,8 @@ def keep(store: sqlite3.Connection, event: Mapping[str, Any]) -> str | None:
                 return _handed_off(store, event["id"], data)
             case "exports.handoff.superseded.v1":
                 return _handoff_superseded(store, data)
+            case "exports.handoff.replied.v1":
+                return f"{data['exportId']} {data['submissionId']} message {data['messageId']}: {data['text']}"
             case _:
                 return None  # connection tests, and messages of later versions of the service
 

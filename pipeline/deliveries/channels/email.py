@@ -188,6 +188,9 @@ class EmailChannel:
         mail["Date"] = format_datetime(datetime.now(UTC))
         # The same on every attempt, so that recipients recognize duplicates.
         mail["Message-ID"] = f"<{message.id}@{sender.domain}>"
+        if message.thread not in (None, message.id):
+            # Mail programs show what has the same root as one thread, also if they do not have the root.
+            mail["In-Reply-To"] = mail["References"] = f"<{message.thread}@{sender.domain}>"
         mail["Auto-Submitted"] = "auto-generated"
         mail.set_content(body.text)
         mail.add_alternative(body.html, subtype="html")

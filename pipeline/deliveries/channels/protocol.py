@@ -102,6 +102,7 @@ class OutgoingMessage:
     email_body: EmailBody | None = None  # for channels that people read
     trace: TraceContext | None = None
     plan_id: str | None = None  # of a message about a registered plan
+    thread: str | None = None  # what begins the thread of its e-mail: the id of the handoff, or of the export or plan
 
     @property
     def trace_headers(self) -> dict[str, str]:

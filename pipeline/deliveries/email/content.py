@@ -13,12 +13,16 @@ from pipeline.deliveries.channels.email import data_filename, split_attachments
 from pipeline.deliveries.channels.protocol import Attachment, EmailBody
 from pipeline.deliveries.email.attachments import describe_documents
 from pipeline.deliveries.email.text import (
+    MAX_DOCUMENTS,
+    MAX_FIELDS,
+    MAX_PACKAGES,
     EmailContent,
     Section,
     build_overdue,
     build_plan_rechecked,
     build_progressed,
     build_rechecked,
+    build_replied,
     describe_origin,
     format_moment,
 )
@@ -26,7 +30,7 @@ from pipeline.deliveries.models import Notification
 from pipeline.deliveries.outbox.outbox import OPERATOR
 from pipeline.deliveries.schemas.cloudevent import CustomsPackageRef, ExportMessage
 from pipeline.deliveries.schemas.messages import MessageType
-from pipeline.deliveries.schemas.to_broker import HandedUnit, HandoffReady, HandoffSuperseded
+from pipeline.deliveries.schemas.to_broker import HandedUnit, HandoffReady, HandoffReplied, HandoffSuperseded
 from pipeline.deliveries.schemas.to_operator import (
     DeliveryDead,
     EntriesMessage,
@@ -43,11 +47,6 @@ from pipeline.exports.field_text import describe_field
 from pipeline.exports.schemas.entry_filing import Filing, format_entry_number
 from pipeline.exports.schemas.parties import UltimateConsignee
 from pipeline.exports.schemas.plan import Entry
-
-#: How many customs packages, documents and fields an e-mail lists. The JSON message has all of them.
-MAX_PACKAGES: Final = 20
-MAX_DOCUMENTS: Final = 60
-MAX_FIELDS: Final = 40
 
 _MAX_NUMBERS: Final = 3
 _WORD: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[._]")
@@ -101,6 +100,8 @@ def _build_content(settings: Settings, notification: Notification, message: Expo
     match message:
         case HandoffSuperseded():
             return _build_superseded(message)
+        case HandoffReplied():
+            return build_replied(message)
         case ExportExecuted():
             return _build_executed(message, page)
         case ExportCancelled():
@@ -313,7 +314,7 @@ _ANSWERS: Final = {
     ),
     "query": (
         "asks about the handoff",
-        "Answer the customs broker. If the plan must change, amend the export: POST {inspect}/amend",
+        "Reply to the customs broker: POST {inspect}/messages. If the plan must change, amend the export: POST {inspect}/amend",
     ),
     "held": (
         "says that customs holds the goods",

@@ -1,4 +1,4 @@
-"""The parts of an e-mail's text, and the texts about late answers and about rechecked plans."""
+"""The parts of an e-mail's text, and the texts of replies and about late answers and rechecked plans."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,6 +9,7 @@ from pipeline.core.findings import Finding
 from pipeline.deliveries.email.attachments import EmailDocuments
 from pipeline.deliveries.outcomes import describe_arrival
 from pipeline.deliveries.schemas.cloudevent import ExportMessage
+from pipeline.deliveries.schemas.to_broker import HandoffReplied
 from pipeline.deliveries.schemas.to_operator import (
     EntriesMessage,
     EntryProgressed,
@@ -16,6 +17,11 @@ from pipeline.deliveries.schemas.to_operator import (
     HandoffOverdue,
     PlanRechecked,
 )
+
+#: How many customs packages, documents and fields an e-mail lists. The JSON message has all of them.
+MAX_PACKAGES: Final = 20
+MAX_DOCUMENTS: Final = 60
+MAX_FIELDS: Final = 40
 
 _REASON: Final = "new rules or editions change what is found"
 
@@ -158,3 +164,22 @@ def _describe_finding(finding: Finding) -> tuple[str, str]:
 def format_moment(at: datetime) -> str:
     """Return the instant in UTC, by the minute."""
     return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def build_replied(message: HandoffReplied) -> EmailContent:
+    """Return the e-mail with a message to the customs broker; its subject is that of the handoff's e-mail."""
+    packages = message.customs_package_numbers
+    named = ", ".join(packages[:MAX_PACKAGES]) + (" and more" if len(packages) > MAX_PACKAGES else "")
+    rows = [
+        ("Message", message.text),
+        ("Customs packages", named),
+        ("In reply to", message.in_reply_to or ""),
+        ("Submission", message.submission_id),
+    ]
+    return EmailContent(
+        f"Re: {message.subject}",
+        f"A message about the handoff of export {message.batch_id}",
+        ["The sender of the handoff writes to you."],
+        [Section("The message", [(name, value) for name, value in rows if value])],
+        instructions=["Answer by the link in the e-mail of the handoff."],
+    )

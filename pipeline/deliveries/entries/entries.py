@@ -1,7 +1,7 @@
 """The rows of entries, and the answers that they are folded from."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy import func, select
@@ -9,6 +9,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
 from pipeline.core.db import database_now, table
+from pipeline.core.errors import NotInHandoff
 from pipeline.deliveries.entries.facets import Answer, AnswerStatus, EntryFacets
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, CustomsEntry
 from pipeline.exports.models import ExportUnit
@@ -36,6 +37,17 @@ def read_package_numbers(session: Session, export_id: str) -> list[str]:
     """Return the numbers of the export's customs packages, in the order of its units."""
     query = select(_units.package_number).where(_units.export_id == export_id).order_by(_units.unit_no)
     return [number for number in session.scalars(query) if number is not None]
+
+
+def check_packages(session: Session, export_id: str, numbers: Sequence[str]) -> None:
+    """Raise NotInHandoff for the first number that is not of a customs package of the export."""
+    known = read_package_numbers(session, export_id) if numbers else []
+    for row, number in enumerate(numbers):
+        if number not in known:
+            raise NotInHandoff(
+                f"the handoff does not have the customs package {number}; it has {', '.join(known[:20])}",
+                field=f"/customsPackageNumbers/{row}",
+            )
 
 
 def read_answers(session: Session, submission_id: str) -> list[Answer]:

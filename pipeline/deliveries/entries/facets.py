@@ -28,6 +28,7 @@ class AnswerStatus(StrEnum):
     """The statuses that a customs broker may report. Their order ranks answers of the same time: the last one wins."""
 
     RECEIVED = "received"
+    REMARK = "remark"
     ACCEPTED = "accepted"
     FILED = "filed"
     REPLACED = "replaced"
@@ -71,7 +72,10 @@ class Headline(StrEnum):
 
 #: What each status says, by facet.
 MEANINGS: Final[Mapping[Facet, Mapping[AnswerStatus, str]]] = {
-    Facet.MESSAGE: {AnswerStatus.RECEIVED: "you can read the handoff"},
+    Facet.MESSAGE: {
+        AnswerStatus.RECEIVED: "you can read the handoff",
+        AnswerStatus.REMARK: "`message` says something that needs no answer",
+    },
     Facet.BROKER: {
         AnswerStatus.ACCEPTED: "you reviewed it and accept it",
         AnswerStatus.REJECTED: "you reviewed it; `fields` and `message` name the mistakes",

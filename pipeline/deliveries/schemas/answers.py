@@ -13,6 +13,7 @@ AnswerText = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 #: The values of `AnswerStatus`, as type checkers read them.
 StatusName = Literal[
     "received",
+    "remark",
     "accepted",
     "rejected",
     "query",
@@ -37,6 +38,8 @@ StatusName = Literal[
     "summary_corrected",
     "summary_liquidated",
 ]
+
+PackageNumbers = list[Annotated[str, StringConstraints(pattern=r"^CP-[0-9]{1,12}$")]]
 
 AnswerId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")]
 
@@ -112,13 +115,14 @@ class AcknowledgementBody(StrictModel):
         None, description="When the broker decided. Answers count in this order, whenever they arrive"
     )
     effective_at: BoundedInstant | None = Field(None, description="When it takes effect, if that lies ahead")
-    customs_package_numbers: list[Annotated[str, StringConstraints(pattern=r"^CP-[0-9]{1,12}$")]] = Field(
+    customs_package_numbers: PackageNumbers = Field(
         default_factory=list,
         max_length=1000,
         description="The packages that it is about; without them it is about the whole handoff",
     )
     hold: CustomsHold | None = Field(None, description="With `held` and `hold_removed`: which hold; without it, all")
     corrects: AnswerId | None = Field(None, description="The id of an earlier answer, which then counts for nothing")
+    in_reply_to: AnswerId | None = Field(None, description="The `messageId` of our message that it answers")
     reference: AnswerId | None = None
     entry_number: AnswerId | None = None
     message: AnswerText | None = None
@@ -129,9 +133,26 @@ class AcknowledgementBody(StrictModel):
     def _check_parts(self) -> Self:
         if self.hold is not None and self.status not in ("held", "hold_removed"):
             raise ValueError("`hold` belongs to the statuses `held` and `hold_removed`; remove it")
+        if self.status == "remark" and self.message is None:
+            raise ValueError("a `remark` needs a `message`; add it")
         if self.corrects == self.id:
             raise ValueError("`corrects` names the answer itself; name an earlier answer")
         return self
+
+
+class NewMessage(StrictModel):
+    """A message to the customs broker about its handoff."""
+
+    id: AnswerId = Field(description="The sender's id of this message; a repeated message counts once")
+    text: AnswerText
+    in_reply_to: AnswerId | None = Field(
+        None, description="The `id` of the customs broker's answer, or of an earlier message"
+    )
+    customs_package_numbers: PackageNumbers = Field(
+        default_factory=list,
+        max_length=1000,
+        description="The packages that it is about; without them it is about the whole handoff",
+    )
 
 
 class HandoffStatus(StrictModel):

@@ -4,7 +4,7 @@ from enum import StrEnum
 from typing import Final, Self
 
 from pipeline.deliveries.schemas.cloudevent import ExportMessage
-from pipeline.deliveries.schemas.to_broker import HandoffReady, HandoffSuperseded
+from pipeline.deliveries.schemas.to_broker import HandoffReady, HandoffReplied, HandoffSuperseded
 from pipeline.deliveries.schemas.to_operator import (
     DeliveryDead,
     EntryProgressed,
@@ -53,6 +53,7 @@ class MessageType(StrEnum):
 
     HANDOFF_READY = "exports.handoff.ready.v1", "Handoff", HandoffReady, (_BROKER,)
     HANDOFF_SUPERSEDED = "exports.handoff.superseded.v1", "Handoff superseded", HandoffSuperseded, (_BROKER,)
+    HANDOFF_REPLIED = "exports.handoff.replied.v1", "Message about a handoff", HandoffReplied, (_BROKER,), True
     PACKAGE_RECORDED = "exports.package.recorded.v1", "Package", PackageRecorded, (_WAREHOUSE,)
     PACKAGE_SUPERSEDED = "exports.package.superseded.v1", "Package superseded", PackageSuperseded, (_WAREHOUSE,)
     EXPORT_EXECUTED = "exports.export.executed.v1", "Export executed", ExportExecuted, (_OPERATOR, _UPSTREAM)

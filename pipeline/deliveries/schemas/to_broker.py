@@ -84,6 +84,18 @@ class HandoffReady(ExportMessage):
     units: list[HandedUnit]
 
 
+class HandoffReplied(ExportMessage):
+    """To the customs broker: a message about its handoff, such as the reply to its question."""
+
+    submission_id: str
+    subject: str = Field(description="The handoff in words")
+    message_id: str = Field(description="Name it as `inReplyTo` in an answer to this message")
+    text: str
+    in_reply_to: str | None = Field(description="The `id` of the customs broker's answer, or of an earlier message")
+    customs_package_numbers: list[str] = Field(description="The packages that it is about; empty: the whole handoff")
+    acknowledgement_url: str = Field(description="Where to post the broker's answers")
+
+
 class HandoffSuperseded(ExportMessage):
     """To the customs broker: a handoff is no longer valid. The handoff of a newer revision follows and replaces it."""
 

@@ -22,6 +22,7 @@ from pipeline.deliveries.channels.protocol import Attachment, DeliveryReceipt, O
 from pipeline.deliveries.channels.registry import open_channels
 from pipeline.deliveries.email import content
 from pipeline.deliveries.models import Notification
+from pipeline.deliveries.outbox.outbox import BROKER, derive_notification_id
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.deliveries.schemas.to_broker import HandoffReady
 from pipeline.deliveries.streams.streams import WORKER_LOST, ClaimedDelivery, StreamLease
@@ -88,6 +89,7 @@ def _build_message(runtime: Runtime, claimed: StreamLease, notification: Notific
         body=build_cloud_event(runtime.settings, notification, claimed.trace, holder=target.partner_id),
         export_id=notification.export_id or "",
         plan_id=notification.plan_id,
+        thread=_find_thread(notification) if channel.read_by_people else None,
         attachments=attachments,
         email_body=content.build_email_body(
             runtime.settings, notification, attachments, sent_at=now, revoked=target.reply_links_revoked
@@ -95,6 +97,16 @@ def _build_message(runtime: Runtime, claimed: StreamLease, notification: Notific
         if channel.read_by_people
         else None,
         trace=claimed.trace,
+    )
+
+
+def _find_thread(notification: Notification) -> str:
+    """Return the id that begins the e-mail thread of a message: that of its handoff, or of its export or plan."""
+    data = json.loads(notification.data)
+    if notification.audience != BROKER or "submissionId" not in data:
+        return notification.export_id or notification.plan_id or ""
+    return derive_notification_id(
+        data["exportId"], data["revision"], BROKER, MessageType.HANDOFF_READY, data["submissionId"]
     )
 
 

@@ -23,6 +23,7 @@ CHOICES: Final[Mapping[AnswerStatus, str]] = {
     AnswerStatus.RECEIVED: "Received; our answer follows",
     AnswerStatus.ACCEPTED: "We accept it and will file",
     AnswerStatus.QUERY: "We have a question",
+    AnswerStatus.REMARK: "A remark that needs no answer",
     AnswerStatus.REJECTED: "We reject it: something has to be corrected",
     AnswerStatus.FILED: "The entry is filed",
     AnswerStatus.HELD: "Customs holds the goods",
@@ -128,6 +129,8 @@ def check_form(
     if entry_number and not _ENTRY_NUMBER.fullmatch(entry_number):
         text = "An entry number must have only letters, digits and hyphens, for example ABC-1234567-8."
         issues.append(_issue("/entryNumber", text))
+    if form.status == "remark" and not message:
+        issues.append(_issue("/message", "Write the remark."))
     if form.status in _NAMES_FIELDS and not (message or checked):
         issues.append(_issue("/message", "Write what is wrong or what you ask, in the message or at a field."))
     if issues:

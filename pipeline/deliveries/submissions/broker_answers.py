@@ -17,7 +17,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.core.text_safety import make_legible
 from pipeline.deliveries.entries import entries
 from pipeline.deliveries.entries.facets import AnswerStatus, EntriesChange, fold_entries, summarize_entries
-from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
+from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, ConversationMessage
 from pipeline.deliveries.outbox import answer_messages
 from pipeline.deliveries.outcomes import read_outcome
 from pipeline.deliveries.schemas.answers import AcknowledgementBody
@@ -132,6 +132,7 @@ def _build_row(submission_id: str, answer: AcknowledgementBody) -> dict[str, Any
         "at": answer.at,
         "effective_at": answer.effective_at,
         "corrects": answer.corrects,
+        "in_reply_to": answer.in_reply_to,
         "raw": None if answer.raw is None else as_json(answer.raw),
     }
 
@@ -230,17 +231,16 @@ def _check_answer(
         raise ValidationFailed(
             f"{answer.at} lies ahead; send when you decided, and in `effectiveAt` when it takes effect", field="/at"
         )
-    known = entries.read_package_numbers(session, export_id) if answer.customs_package_numbers else []
-    for row, number in enumerate(answer.customs_package_numbers):
-        if number not in known:
-            raise NotInHandoff(
-                f"the handoff does not have the customs package {number}; it has {', '.join(known[:20])}",
-                field=f"/customsPackageNumbers/{row}",
-            )
+    entries.check_packages(session, export_id, answer.customs_package_numbers)
     if answer.corrects and session.get(Acknowledgement, (submission_id, answer.corrects)) is None:
         raise NotInHandoff(
             f"no answer to this handoff has the id {answer.corrects}; name the id of the answer that was wrong",
             field="/corrects",
+        )
+    if answer.in_reply_to and session.get(ConversationMessage, (submission_id, answer.in_reply_to)) is None:
+        raise NotInHandoff(
+            f"no message about this handoff has the id {answer.in_reply_to}; name the `messageId` of one, or leave it out",
+            field="/inReplyTo",
         )
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Float, bindparam, delete, func, literal, select, update
+from sqlalchemy import ColumnElement, Float, bindparam, delete, func, literal, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.dml import ReturningUpdate
 from sqlmodel import Session, col
@@ -149,7 +149,9 @@ def settle_status(
     """
     new = after.state or SubmissionState.DELIVERED
     expected = state if state in UNDELIVERED else before.expected_after
-    resets, moved = expected != after.expected_after, new is not state
+    moved = new is not state
+    # A message to the customs broker gave its question a deadline, which ends with the next answer.
+    resets = expected != after.expected_after or (state is SubmissionState.QUERY and after.expected_after is None)
     if moved or resets:
         reached = [f"first_{MILESTONES[new]}_at"] if moved and new in MILESTONES else []
         deadline = {"deadline_at": _build_deadline(settings, after.expected_after, _ARRIVES_AT), "overdue_at": None}
@@ -164,6 +166,20 @@ def settle_status(
             )
         )
     return {"moved": moved, "deadlineReset": resets, "submissionStatus": new.value}
+
+
+def await_answer(session: Session, settings: Settings, submission_id: str) -> bool:
+    """Start a deadline for the answer to a message about a question, unless one runs; return whether it was started."""
+    started = session.execute(
+        update(table(BrokerSubmission))
+        .where(
+            _submissions.id == submission_id,
+            or_(_submissions.deadline_at.is_(None), _submissions.overdue_at.is_not(None)),
+        )
+        .values(deadline_at=database_now(settings.deadline_answered_seconds), overdue_at=None)
+        .returning(_submissions.id)
+    )
+    return started.first() is not None
 
 
 def notified_event(partner_id: str, channel: str | None = None) -> NewEvent:

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from pipeline.core.findings import Finding, RuleCount
 from pipeline.exports.schemas.plan import AccountId, BatchId, LongText, PartnerId, Plan, Sha256, StrictModel
-from pipeline.exports.schemas.submissions import BrokerSubmissionView
+from pipeline.exports.schemas.submissions import BrokerSubmissionView, ConversationItem
 from pipeline.exports.schemas.view import View
 from pipeline.exports.states import ExportState, Outcome, StepState
 
@@ -200,6 +200,7 @@ class Links(View):
     events: str
     bundle: str
     deliveries: str
+    conversation: str = Field("", description="Empty from an older version")
 
 
 class AcknowledgedView(View):
@@ -265,6 +266,11 @@ class ExportView(View):
     notifications: list[NotificationView]
     broker_submission: BrokerSubmissionView | None = Field(description="The first of `broker_submissions`")
     broker_submissions: list[BrokerSubmissionView]
+    conversation: list[ConversationItem] = Field(
+        default_factory=list,
+        description="The newest items of the conversation with the customs broker, in order; `links.conversation` has all",
+    )
+    conversation_total: int = Field(0, description="The number of all items of the conversation")
     events: list[EventView] = Field(description=f"The newest {MAX_EVENTS_SHOWN} in order; `links.events` has all")
     events_omitted: int = Field(0, description="The number of older events that `events` leaves out")
     treatment: TreatmentView

@@ -31,6 +31,7 @@ class Remedy(StrEnum):
     CANCEL = "cancel"
     RESEND = "resend"
     AMEND = "amend"
+    REPLY = "reply"
     TEST = "test"
     RESUME = "resume"
     PAUSE = "pause"
@@ -43,7 +44,7 @@ REMEDIES: Final[Mapping[Cause, tuple[Remedy, ...]]] = {
     Cause.FAILED: (Remedy.RETRY, Remedy.AMEND, Remedy.CANCEL),
     Cause.OVERDUE: (Remedy.RESEND, Remedy.ACKNOWLEDGE),
     Cause.REJECTED: (Remedy.AMEND, Remedy.ACKNOWLEDGE),
-    Cause.QUERY: (Remedy.AMEND, Remedy.ACKNOWLEDGE),
+    Cause.QUERY: (Remedy.REPLY, Remedy.AMEND, Remedy.ACKNOWLEDGE),
     Cause.HELD: (Remedy.ACKNOWLEDGE,),
     Cause.DEAD_LETTER: (Remedy.RESEND, Remedy.TEST, Remedy.ACKNOWLEDGE),
     Cause.PAUSED: (Remedy.RESUME, Remedy.TEST),

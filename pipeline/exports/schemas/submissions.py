@@ -40,8 +40,36 @@ class AcknowledgementView(View):
     effective_at: datetime | None = None
     corrects: str | None = Field(None, description="The id of an earlier answer, which counts for nothing")
     raw: dict[str, Any] | None = Field(None, description="What the other system said")
+    in_reply_to: str | None = Field(None, description="The id of our message that it answers")
     fields: list[dict[str, Any]] = Field(description="The mistakes, each with a JSON Pointer into the plan")
     received_at: datetime
+
+
+class ConversationItem(View):
+    """A message to the customs broker, or an answer of it that says something."""
+
+    side: Literal["customs_broker", "exporter"] = Field(description="Who wrote it")
+    id: str
+    author: str = Field(description="The partner, or the id of the person or key")
+    at: datetime
+    status: str | None = Field(description="The status of the answer; null of a message to the customs broker")
+    text: str | None = Field(description="Null if the answer only names fields, or after the purge")
+    packages: list[str] | None = Field(
+        None,
+        alias="customsPackageNumbers",
+        description="The customs packages that it is about; null if it is about the whole handoff",
+    )
+    in_reply_to: str | None = Field(None, alias="inReplyTo", description="The id of the item that it answers")
+    entry_number: str | None = Field(None, alias="entryNumber", description="As that of the answer")
+    fields: list[dict[str, Any]] | None = Field(None, description="As those of the answer")
+
+
+class ConversationPage(View):
+    """One page of a conversation, oldest first; `nextAfter` is the `after` of the next page, null on the last."""
+
+    items: list[ConversationItem]
+    total: int
+    next_after: int | None = Field(alias="nextAfter")
 
 
 class BrokerSubmissionView(View):

@@ -12,7 +12,7 @@ from rich.text import Text
 from pipeline.core.text_safety import make_legible
 from pipeline.exports.schemas.export import EventView, ExportSummary, ExportView, StepView
 from pipeline.exports.schemas.feed import FeedEventView
-from pipeline.exports.schemas.submissions import BrokerSubmissionView
+from pipeline.exports.schemas.submissions import BrokerSubmissionView, ConversationItem
 from pipeline.exports.states import ExportState, Outcome, StepState
 from pipeline.interfaces.cli.output import FittedTable, build_table
 from pipeline.interfaces.event_text import ATTENTION, BAD, GOOD, NEUTRAL, describe_event, format_size
@@ -107,6 +107,11 @@ def render_export(export: ExportView) -> Iterator[RenderableType]:
     for submission in export.broker_submissions:
         yield ""
         yield format_submission(submission)
+    if any(each.side == "exporter" for each in export.conversation):
+        yield ""
+        shown = len(export.conversation)
+        yield f"the newest {shown} of {export.conversation_total} items of the conversation"
+        yield from map(format_item, export.conversation)
     for finding in export.findings:
         yield Text(f"{finding.severity} {finding.rule} {finding.pointer}: {finding.message}")
 
@@ -183,6 +188,18 @@ def format_submission(submission: BrokerSubmissionView) -> Text:
         fields = (f"{field.get('pointer', '')} {field.get('message', '')}" for field in answer.fields)
         lines += [f"    {escape(make_legible(each))}" for each in fields]
     return Text.from_markup("\n".join(lines))
+
+
+def format_item(item: ConversationItem) -> Text:
+    """Return an item of the conversation: time, author, what it says, and its id."""
+    said = [*filter(None, (item.text,)), *(f"{each['pointer']} {each['message']}" for each in item.fields or ())]
+    about = [*filter(None, (item.status, ", ".join(item.packages or ())))]
+    return Text.assemble(
+        (f"{item.at:%Y-%m-%d %H:%M:%S}  ", "dim"),
+        ("  ".join([item.author, *about]), "bold" if item.side == "exporter" else "bold cyan"),
+        (f"  {item.id}", "dim"),
+        *(f"\n  {make_legible(each)}" for each in said),
+    )
 
 
 def format_event(event: EventView) -> Text:

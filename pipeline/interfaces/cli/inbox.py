@@ -17,6 +17,7 @@ _COMMANDS = {
     Remedy.RETRY: "exports retry {export}",
     Remedy.CANCEL: "exports cancel {export}",
     Remedy.RESEND: "exports deliveries resend {delivery}",
+    Remedy.REPLY: "exports reply {export} TEXT",
     Remedy.AMEND: "exports amend {export} PLAN.json",
     Remedy.TEST: "exports partners test {partner} --account ACCOUNT",
     Remedy.RESUME: "exports partners resume {partner} --account ACCOUNT",

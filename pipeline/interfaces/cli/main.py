@@ -44,6 +44,11 @@ COMMANDS: Final = {
     "retry": ("exports", "Continue a failed export from where it failed."),
     "preflight": ("preflight", "Check a plan without executing it: what is present, missing, or needs a person."),
     "inbox": ("inbox", "List what needs a person, oldest deadline first, with the remedies."),
+    "reply": (
+        "conversation",
+        "Write to the customs broker about its handoff; after a question, the export leaves the inbox.",
+    ),
+    "conversation": ("conversation", "Show what the customs broker and you wrote about the handoff, oldest first."),
     "acknowledge": ("inbox", "Take exports from the inbox until a new fact arrives; with --undo put them back."),
     "deadlines": ("deadlines", "List what is due next, the earliest first."),
     "list": ("exports", "List exports, newest first, with outcome and progress."),
@@ -105,7 +110,7 @@ PANELS: Final = {
     name: title
     for title, names in {
         "Start": "demo init login whoami profiles open",
-        "Exports": "execute list inspect events artifacts preflight plans plan-templates products orders amend cancel retry inbox acknowledge deadlines stats",
+        "Exports": "execute list inspect events artifacts preflight plans plan-templates products orders amend cancel retry inbox reply conversation acknowledge deadlines stats",
         "Messages": "deliveries listen consume trace schema",
         "Accounts and partners": "accounts people keys partners waivers secrets",
         "Customs rules and tariff": "rules tariff",

@@ -31,6 +31,7 @@ from pipeline.exports.schemas.feed import FeedEventView
 from pipeline.exports.schemas.inbox import InboxView
 from pipeline.exports.schemas.plan import Plan
 from pipeline.exports.schemas.registered_plans import RegisteredPlanSummary, RegisteredPlanView
+from pipeline.exports.schemas.submissions import ConversationItem
 from pipeline.interfaces.cli import output_models as models
 from pipeline.interfaces.cli import report_models as reports
 from pipeline.interfaces.cli.config import SettingView
@@ -184,6 +185,8 @@ OUTPUTS: Final[dict[str, Any]] = {
     "preflight": models.PreflightOutput,
     "inbox": InboxView,
     "deadlines": DeadlinePage,
+    "reply": ConversationItem,
+    "conversation": list[ConversationItem],
     "acknowledge": ExportView,
     "list": ExportPage,
     "open": models.AddressOutput,

@@ -10,7 +10,7 @@ from pipeline.core import problems
 from pipeline.customs import schemas
 from pipeline.deliveries.schemas import answers, cloudevent, messages, views
 from pipeline.documents.schemas import invoice, profile
-from pipeline.exports.schemas import deadlines, export, feed, inbox, plan
+from pipeline.exports.schemas import deadlines, export, feed, inbox, plan, submissions
 from pipeline.ops import schemas as ops_schemas
 from pipeline.orders import schemas as order_schemas
 from pipeline.orders import views as order_views
@@ -46,6 +46,7 @@ PUBLISHED: Final[dict[str, PublishedSchema]] = {
         plan=plan.Plan,
         execute_request=export.ExecuteRequest,
         acknowledge_request=export.AcknowledgeRequest,
+        new_message=answers.NewMessage,
         acknowledgement=answers.AcknowledgementBody,
         sent_acknowledgement=views.SentAcknowledgement,
         handoff_answer=answers.HandoffAnswer,
@@ -68,6 +69,8 @@ PUBLISHED: Final[dict[str, PublishedSchema]] = {
         export=export.ExportView,
         export_page=export.ExportPage,
         event_page=export.EventPage,
+        conversation_item=submissions.ConversationItem,
+        conversation_page=submissions.ConversationPage,
         feed_page=feed.FeedPage,
         inbox=inbox.InboxView,
         deadline_page=deadlines.DeadlinePage,

@@ -16,7 +16,15 @@ from pipeline.core.errors import InvalidState, PlanHashMismatch, RulesUnreadable
 from pipeline.customs import rulesets
 from pipeline.customs.checks.same_goods import SSCC_YEARS
 from pipeline.customs.reference.content import use_rules
-from pipeline.deliveries.models import Acknowledgement, Attempt, BrokerSubmission, CustomsEntry, Delivery, Notification
+from pipeline.deliveries.models import (
+    Acknowledgement,
+    Attempt,
+    BrokerSubmission,
+    ConversationMessage,
+    CustomsEntry,
+    Delivery,
+    Notification,
+)
 from pipeline.documents.repository import PURGED
 from pipeline.exports.event_models import Event
 from pipeline.exports.hash_chain import digest_rows
@@ -236,6 +244,7 @@ def _compare_tables(
         Artifact,
         BrokerSubmission,
         Acknowledgement,
+        ConversationMessage,
         CustomsEntry,
         Notification,
         Delivery,
@@ -273,7 +282,7 @@ def _compare_tables(
 def _belongs_to_export(model: type[SQLModel], export_id: str) -> ColumnElement[bool]:
     if model is Export:
         return col(Export.id) == export_id
-    if model in (Acknowledgement, CustomsEntry):
+    if model in (Acknowledgement, ConversationMessage, CustomsEntry):
         submissions = select(col(BrokerSubmission.id)).where(col(BrokerSubmission.export_id) == export_id)
         return table(model).c.submission_id.in_(submissions)
     if model is Delivery:

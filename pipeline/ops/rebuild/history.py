@@ -9,7 +9,7 @@ from pipeline.deliveries.entries import facets
 from pipeline.deliveries.entries.facets import Answer, AnswerStatus, EntryFacets
 from pipeline.deliveries.schemas.answers import CustomsHold
 from pipeline.exports.event_models import Event
-from pipeline.exports.events import REOPENING, EventType
+from pipeline.exports.events import REOPENING, EventType, acknowledges
 from pipeline.exports.states import MILESTONES, ExportState, InboxState, Milestone, SubmissionState
 from pipeline.workflow.steps import STEPS_BY_NAME
 
@@ -76,6 +76,7 @@ class ExportHistory:
     unsent_cancelled_seq: int | None = None  # the number of the event that cancelled unsent deliveries
     enqueued: list[EnqueuedMessages] = field(default_factory=list)
     broker_answers: list[tuple[datetime, EventData]] = field(default_factory=list)
+    messages_written: list[tuple[datetime, str, EventData]] = field(default_factory=list)  # time, author and data
     milestones: dict[Milestone, datetime] = field(default_factory=dict)  # when the handoff reached each first
     may_be_overdue: bool = False  # a deadline was missed, and no answer has moved the deadline since
     dead_letters: list[tuple[int, EventData]] = field(default_factory=list)  # with the event's number
@@ -146,7 +147,7 @@ def fold_log(export_id: str, log: Iterable[Event]) -> ExportHistory:
             milestone = _find_milestone(kind, event.data)
             if milestone is not None:
                 folded.milestones.setdefault(milestone, event.at)
-            if kind is EventType.OUTCOME_ACKNOWLEDGED:
+            if acknowledges(kind, event.data):
                 folded.acknowledged_seq = event.seq
             elif kind in REOPENING:
                 folded.acknowledged_seq = None
@@ -218,6 +219,9 @@ def _apply_rare_event(folded: ExportHistory, kind: EventType, data: EventData, e
             folded.unsent_cancelled_seq = event.seq
         case EventType.HANDOFF_OVERDUE:
             folded.may_be_overdue = True
+        case EventType.MESSAGE_WRITTEN:
+            folded.messages_written.append((at, event.actor, data))
+            folded.may_be_overdue = folded.may_be_overdue and not data["deadlineReset"]
         case EventType.EXPORT_AMENDED if "supersededBy" in data:
             folded.state, folded.superseded, folded.unsent_cancelled_seq = ExportState.SUPERSEDED, True, event.seq
         case EventType.EXPORT_AMENDED:

@@ -13,7 +13,7 @@ from pipeline.customs.checks.informal import informal_columns
 from pipeline.customs.checks.same_goods import same_goods_columns
 from pipeline.deliveries.email.content import build_handoff_subject
 from pipeline.deliveries.entries.entries import entry_columns
-from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, CustomsEntry
+from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, ConversationMessage, CustomsEntry
 from pipeline.deliveries.schemas.answers import CustomsHold
 from pipeline.documents.repository import PURGED
 from pipeline.exports import packages
@@ -337,11 +337,21 @@ def _answer_rows(facts: ExportFacts) -> Iterator[ExpectedRow]:
             "at": _to_instant(data.get("at")),
             "effective_at": _to_instant(data.get("effectiveAt")),
             "corrects": data.get("corrects"),
+            "in_reply_to": data.get("inReplyTo"),
             "raw": None if facts.purged else data.get("raw"),
         }
         key = {"submission_id": data["submissionId"], "id": data["id"]}
         received_at = _to_instant(data.get("receivedAt")) or at
         yield ExpectedRow(Acknowledgement, key, values, defaults={"received_at": received_at})
+    for written_at, author, data in facts.history.messages_written:
+        values = {
+            "author": author,
+            "text": None if facts.purged else data["text"],
+            "packages": data.get("customsPackageNumbers"),
+            "in_reply_to": data.get("inReplyTo"),
+            "written_at": written_at,
+        }
+        yield ExpectedRow(ConversationMessage, {"submission_id": data["submissionId"], "id": data["messageId"]}, values)
     for number, folded in facts.history.fold_entries().items() if facts.history.broker_answers else ():
         key = {"submission_id": facts.history.handed_off_id, "package_number": number}
         yield ExpectedRow(CustomsEntry, key, entry_columns(folded), defaults={"updated_at": facts.history.at})

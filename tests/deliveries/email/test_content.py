@@ -11,6 +11,7 @@ from sqlmodel import col, select
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries.channels.protocol import Attachment, EmailBody
 from pipeline.deliveries.email import content
+from pipeline.deliveries.email import text as email_text
 from pipeline.deliveries.models import Notification
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.deliveries.submissions import reply_links
@@ -60,6 +61,15 @@ MESSAGE_DATA: Mapping[str, Mapping[str, Any]] = {
         "notificationIds": ["n-1"],
         "customsPackages": [{"unitRef": "U1", "customsPackageId": "cpk_1", "packageNumber": "CP-000001"}],
         "supersededBy": {"exportId": "exp_2", "revision": 2},
+    },
+    MessageType.HANDOFF_REPLIED: {
+        "submissionId": "sub_1",
+        "subject": "Export batch_1: invoice A-00001",
+        "messageId": "m-1",
+        "text": "The body is steel.",
+        "inReplyTo": "a-1",
+        "customsPackageNumbers": ["CP-000001"],
+        "acknowledgementUrl": "https://exports.maple.example/api/broker-submissions/sub_1/acknowledgements",
     },
     **RECHECKED,
     MessageType.HANDOFF_OVERDUE: {
@@ -190,12 +200,12 @@ def test_large_document_is_linked_with_size_hash_and_end(make_runtime: OpenRunti
 
 
 def test_email_with_many_packages_and_documents_stays_short(mail_runtime: Runtime) -> None:
-    handoff = hand_off(mail_runtime, factories.plan(units=content.MAX_PACKAGES + 2, lines=1, packages=1))
-    body = content.build_email_body(mail_runtime.settings, handoff, documents(*[1] * (content.MAX_DOCUMENTS + 5)))
+    handoff = hand_off(mail_runtime, factories.plan(units=email_text.MAX_PACKAGES + 2, lines=1, packages=1))
+    body = content.build_email_body(mail_runtime.settings, handoff, documents(*[1] * (email_text.MAX_DOCUMENTS + 5)))
     assert body.subject == f"Export {factories.BATCH}: invoices A-00001, A-00002, A-00003 and 19 more"
-    assert body.text.count("Customs package CP-") == content.MAX_PACKAGES
+    assert body.text.count("Customs package CP-") == email_text.MAX_PACKAGES
     assert "This e-mail lists the first 20. The attached data has all of them." in body.text
-    assert body.text.count("_paper") == content.MAX_DOCUMENTS
+    assert body.text.count("_paper") == email_text.MAX_DOCUMENTS
     assert "and 5 more" in body.text
 
 
@@ -275,14 +285,14 @@ def test_operator_email_about_quarantine_says_why(mail_runtime: Runtime) -> None
 @pytest.mark.parametrize(
     ("status", "subject", "does"),
     [
-        ("query", "br_1 asks about the handoff", "Answer the customs broker."),
+        ("query", "br_1 asks about the handoff", "Reply to the customs broker"),
         ("held", "br_1 says that customs holds the goods", "Ask what customs needs"),
     ],
 )
 def test_each_answer_has_its_own_text_and_long_field_lists_are_cut(
     mail_runtime: Runtime, status: str, subject: str, does: str
 ) -> None:
-    many = [{"pointer": f"/units/0/lines/{n}/htsCode", "message": "Why?"} for n in range(content.MAX_FIELDS + 3)]
+    many = [{"pointer": f"/units/0/lines/{n}/htsCode", "message": "Why?"} for n in range(email_text.MAX_FIELDS + 3)]
     message_data = {
         **MESSAGE_DATA[MessageType.HANDOFF_ANSWERED],
         "status": status,
@@ -293,7 +303,7 @@ def test_each_answer_has_its_own_text_and_long_field_lists_are_cut(
     body = content.build_email_body(mail_runtime.settings, notification(MessageType.HANDOFF_ANSWERED, message_data), [])
     assert body.subject == f"Export batch_1: {subject}"
     assert does in " ".join(body.text.split())
-    assert (body.text.count("HTS code"), "3 more" in body.text) == (content.MAX_FIELDS, True)
+    assert (body.text.count("HTS code"), "3 more" in body.text) == (email_text.MAX_FIELDS, True)
     assert "has a newer status" not in body.text
 
 

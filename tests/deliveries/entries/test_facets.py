@@ -155,7 +155,7 @@ def test_the_worst_entry_decides_for_the_handoff() -> None:
 
 def test_each_bad_status_notifies_and_no_good_one() -> None:
     assert {*AnswerStatus} - NEEDS_LOOK == set(
-        "received accepted filed replaced customs_accepted admissible released bill_matched hold_removed"
+        "received remark accepted filed replaced customs_accepted admissible released bill_matched hold_removed"
         " summary_filed summary_paid summary_corrected summary_liquidated".split()
     )
 

@@ -19,9 +19,11 @@ from pipeline.deliveries import resend
 from pipeline.deliveries.channels.email import EmailChannel
 from pipeline.deliveries.channels.protocol import Stage
 from pipeline.deliveries.models import BrokerSubmission
+from pipeline.deliveries.schemas.answers import NewMessage
 from pipeline.deliveries.streams import sender
 from pipeline.exports.event_models import Event
 from pipeline.ops import doctor
+from pipeline.workflow.conversation import write_message
 from tests.deliveries.conftest import OpenRuntime
 from tests.deliveries.support import exports
 from tests.deliveries.support.hooks import attempts
@@ -223,6 +225,19 @@ def test_taken_mail_is_delivered_and_resent_with_same_id_and_link(
     first, second = smtp_server.mails
     assert first.parsed["Message-ID"] == second.parsed["Message-ID"] == f"<{sent.notification_id}@maple.example>"
     assert first.read_text("plain") == second.read_text("plain")
+
+
+def test_reply_is_in_the_thread_of_the_handoff(make_runtime: OpenRuntime, smtp_server: MailServer) -> None:
+    runtime, export = hand_off_by_email(make_runtime, smtp_server, artifactTypes=["cci_ubl"])
+    sender.deliver_stream(runtime, export.export_id, factories.BROKER, "email")
+    new = NewMessage(id="m-1", text="<b>Steel</b>\r\nBcc: a@b", customs_package_numbers=[])
+    write_message(runtime, factories.ACCOUNT, export.export_id, new, "key_1")
+    assert sender.deliver_stream(runtime, export.export_id, factories.BROKER, "email").delivered == 1
+    handoff, reply = (mail.parsed for mail in smtp_server.mails)
+    assert (handoff["In-Reply-To"], handoff["References"]) == (None, None)
+    assert reply["In-Reply-To"] == reply["References"] == handoff["Message-ID"] != reply["Message-ID"]
+    assert (reply["Subject"], reply["Bcc"]) == (f"Re: {handoff['Subject']}", None)
+    assert "&lt;b&gt;Steel&lt;/b&gt;" in smtp_server.mails[1].read_text("html")
 
 
 def test_handoff_without_its_documents_is_not_sent(make_runtime: OpenRuntime, smtp_server: MailServer) -> None:

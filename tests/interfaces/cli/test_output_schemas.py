@@ -113,6 +113,8 @@ execute {asked} --wait=answer
 inbox
 deadlines --within 8784
 acknowledge {askedId} {askedId}
+reply {askedId} Steel
+conversation {askedId}
 deliveries list --export {exportId}
 deliveries show {delivery}
 deliveries acknowledge {delivery}

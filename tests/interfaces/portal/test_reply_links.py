@@ -141,12 +141,12 @@ def test_broker_answers_by_one_link_from_received_to_the_summary(sent: SentReply
         assert (answered.status_code, answered.headers["location"]) == (303, f"./{sent.token}")
         assert f'<span class="pill {status}">' in sent.get_page().text
     assert offered == [
-        ["received", "accepted", "query", "rejected", "filed", "held", "released"],
-        ["accepted", "query", "rejected", "filed", "held", "released"],
-        ["query", "rejected", "filed", "held", "released"],
-        ["query", "rejected", "held", "released", "cancelled"],
-        ["accepted", "query", "rejected", "filed", "held", "hold_removed", "released", "cancelled"],
-        ["query", "rejected", "held", "hold_removed", "cancelled", "summary_filed", "summary_paid"],
+        ["received", "accepted", "query", "remark", "rejected", "filed", "held", "released"],
+        ["accepted", "query", "remark", "rejected", "filed", "held", "released"],
+        ["query", "remark", "rejected", "filed", "held", "released"],
+        ["query", "remark", "rejected", "held", "released", "cancelled"],
+        ["accepted", "query", "remark", "rejected", "filed", "held", "hold_removed", "released", "cancelled"],
+        ["query", "remark", "rejected", "held", "hold_removed", "cancelled", "summary_filed", "summary_paid"],
     ]
     submission = sent.read_submission()
     accepted = submission["acknowledgements"][1]

@@ -21,10 +21,12 @@ from pipeline.customs.reference.content import packaged_rules, use_rules
 from pipeline.deliveries import queries, sandbox_broker
 from pipeline.deliveries.history import load_past_deliveries
 from pipeline.deliveries.schemas.messages import HELD_UNTIL_SUPERSEDED
+from pipeline.deliveries.submissions.conversation import merge_answers
 from pipeline.exports.models import Export
 from pipeline.exports.queries import find_export, list_events_before, list_revisions, list_unit_groups
 from pipeline.exports.schemas.export import ExportView
 from pipeline.exports.states import DeliveryState, ExportState
+from pipeline.interfaces.console.exports.conversation import may_write
 from pipeline.interfaces.console.exports.event_views import show_event
 from pipeline.interfaces.console.exports.finding_views import fold_findings, show_findings
 from pipeline.interfaces.console.exports.gantt_views import MAX_UNIT_ROWS, build_gantt
@@ -140,6 +142,7 @@ def show_export(id: str, visit: Visitor) -> Response:
         revisions = list_revisions(session, row)
         export = build_view(rows)
         known = {export.acknowledged.by} if export.acknowledged is not None else set()
+        known |= {each.author for each in export.conversation if each.side == "exporter"}
         names = name_actors(session, known | {each.actor for each in export.events})
     deliveries = queries.list_deliveries(visit.runtime, visit.account_id, export_id=row.id, limit=_DELIVERIES)
     dead_letters = _list_dead_letters(visit, export)
@@ -151,6 +154,9 @@ def show_export(id: str, visit: Visitor) -> Response:
         "console/exports/export.html",
         export=export,
         names=names,
+        conversations={each.id: merge_answers(each, export.conversation) for each in export.broker_submissions},
+        conversation_link=f"{link}/conversation" if export.broker_submissions else "",
+        can_write=may_write(visit, row),
         now=now,
         shown=show_status(export, amend_link, deliveries.items, dead_letters),
         tests=visit.caller.has_role(ADMIN),

@@ -143,7 +143,13 @@ def _find_broker_task(
             remedy = "Correct the fields that the broker names, and send the plan again as an amendment."
             return PersonTask(f"{broker} rejected the handoff.", remedy, amend_link, "Fix and amend")
         case SubmissionState.QUERY:
-            remedy = "Answer the broker, or correct the plan and send it again as an amendment."
+            if (
+                export.acknowledged is not None
+                and export.conversation[-1:]
+                and export.conversation[-1].side == "exporter"
+            ):
+                return None  # the broker's turn
+            remedy = "Write to the broker, or correct the plan and send it again as an amendment."
             return PersonTask(f"{broker} asks a question.", remedy, amend_link, "Fix and amend")
         case SubmissionState.HELD:
             return PersonTask(

@@ -66,6 +66,8 @@ _CANNOT_UNDO: Final = {
     Remedy.CANCEL: "This cannot be undone.",
     Remedy.RESEND: "This cannot be undone.",
 }
+#: The remedies that each item has a link for, or a button of its own.
+_LINKS: Final = frozenset({Remedy.REPLY, Remedy.AMEND, Remedy.TEST})
 _NOUNS: Final = {Remedy.RESEND: "message", Remedy.RESUME: "partner", Remedy.PAUSE: "partner"}
 
 
@@ -116,6 +118,7 @@ class ShownItem:
     value: str
     link: str
     text_link: str
+    reply_link: str
     amend_link: str
 
 
@@ -181,7 +184,7 @@ def show_group(group: InboxGroup, allowed: Collection[Remedy], reader: Caller) -
         for remedy in (*REMEDIES[group.cause], Remedy.REOPEN)
         if remedy in allowed and any(remedy in each.remedies for each in changeable)
     ]
-    has_boxes = bool({*remedies} - {Remedy.AMEND, Remedy.TEST})
+    has_boxes = bool({*remedies} - _LINKS)
     return ShownGroup(
         title=_TITLES[group.cause],
         reason=omit_command(group.reason),
@@ -194,10 +197,11 @@ def show_group(group: InboxGroup, allowed: Collection[Remedy], reader: Caller) -
                 each,
                 has_box=has_boxes and each in changeable,
                 amends=Remedy.AMEND in remedies and reader.may_change(test=each.test),
+                replies=Remedy.REPLY in remedies and reader.may_change(test=each.test),
             )
             for each in group.items
         ],
-        buttons=[(each.value, _BUTTONS[each]) for each in remedies if each not in (Remedy.AMEND, Remedy.TEST)],
+        buttons=[(each.value, _BUTTONS[each]) for each in remedies if each not in _LINKS],
         tests=_BUTTONS[Remedy.TEST] if Remedy.TEST in remedies else "",
         has_deadlines=any(each.deadline_at or each.entry_on for each in group.items),
     )
@@ -214,7 +218,7 @@ def build_more_links(cut: Sequence[Cause], *, acknowledged: bool) -> list[tuple[
     return [(describe_cause(cause), f"/console/inbox?{urlencode(filters | {'cause': cause.value})}") for cause in cut]
 
 
-def _show_item(group: InboxGroup, item: InboxItem, *, has_box: bool, amends: bool) -> ShownItem:
+def _show_item(group: InboxGroup, item: InboxItem, *, has_box: bool, amends: bool, replies: bool) -> ShownItem:
     chosen = ChosenItem(
         export_id=item.export_id or "",
         delivery_id=item.delivery_id or "",
@@ -230,6 +234,7 @@ def _show_item(group: InboxGroup, item: InboxItem, *, has_box: bool, amends: boo
         link=chosen.link,
         # Two packages of one export differ only in their messages.
         text_link="" if letter is None else f"/console/deliveries/{quote(letter, safe='')}",
+        reply_link=f"{chosen.link}/conversation" if replies and item.export_id is not None else "",
         amend_link=f"{chosen.link}/amend" if amends and item.export_id is not None else "",
     )
 
