@@ -1,8 +1,9 @@
-"""The handoff of an export as one zip: the approved plan, the customs broker's message, and all documents."""
+"""The handoff of an export as one zip: the approved plan, the customs broker's message, all documents, the conversation."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from sqlalchemy import ColumnElement, select
 from sqlmodel import Session, col
@@ -16,12 +17,16 @@ from pipeline.deliveries.outbox.outbox import BROKER
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.deliveries.schemas.to_broker import HandoffReady
 from pipeline.deliveries.streams.messages import build_cloud_event
+from pipeline.deliveries.submissions.conversation import read_conversation
 from pipeline.deliveries.submissions.links import list_documents
 from pipeline.documents import bundle
-from pipeline.documents.bundle import MANIFEST, MESSAGE, PLAN, BundleMember, safe_filename
+from pipeline.documents.bundle import CONVERSATION, MANIFEST, MESSAGE, PLAN, BundleMember, safe_filename
 from pipeline.exports.models import Artifact, Export, ExportUnit, PlanSnapshot
 
 __all__ = ["Bundle", "gather_bundle", "gather_unit", "safe_filename", "stream_bundle"]
+
+#: The most items of a conversation in a bundle: more than people write.
+_MOST_ITEMS: Final = 10_000
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,8 @@ class Bundle:
 def gather_bundle(session: Session, settings: Settings, export: Export, *, to_partner: bool = False) -> Bundle:
     """Return the bundle of the export: members by name, with a folder of documents for each unit.
 
-    `to_partner`, it has the documents that the customs broker's message names, and the plan only if these are all.
+    `to_partner`, it has the documents that the customs broker's message names, the plan only if these are all, and no
+    conversation.
     Raises Purged. Raises InvalidState until all customs packages are closed and the handoff is written.
     """
     _check_kept(export)
@@ -63,6 +69,9 @@ def gather_bundle(session: Session, settings: Settings, export: Export, *, to_pa
     shared = {id_: member for id_, member in documents.items() if not to_partner or id_ in handed}
     if len(shared) == len(documents):
         bodies[PLAN] = session.get_one(PlanSnapshot, export.plan_id).document.encode()
+    conversation = read_conversation(session, export.id, limit=_MOST_ITEMS)
+    if conversation.items and not to_partner:
+        bodies[CONVERSATION] = conversation.model_dump_json(by_alias=True, indent=1).encode() + b"\n"
     members = [*(bundle.bundle_member(path, body) for path, body in bodies.items()), *shared.values()]
     bodies[MANIFEST] = bundle.bundle_manifest(_describe_export(session, export), members)
     members.append(bundle.bundle_member(MANIFEST, bodies[MANIFEST]))

@@ -11,7 +11,7 @@ from datetime import date
 from typing import Final
 
 #: The members outside the folders of the units.
-PLAN, MESSAGE, MANIFEST = "plan.json", "broker_message.json", "manifest.json"
+PLAN, MESSAGE, CONVERSATION, MANIFEST = "plan.json", "broker_message.json", "conversation.json", "manifest.json"
 
 #: The earliest time that a zip can hold; a fixed time keeps the bytes independent of the time of packing.
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)

@@ -13,9 +13,10 @@ from pipeline.customs import treatment
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.deliveries.schemas.to_broker import HandedUnit, HandoffReady
 from pipeline.documents import broker_profile, bundle, registry
-from pipeline.documents.bundle import MANIFEST, MESSAGE, PLAN
+from pipeline.documents.bundle import CONVERSATION, MANIFEST, MESSAGE, PLAN
 from pipeline.exports.plans import UNHASHED, canonical_json, hash_json
 from pipeline.exports.schemas.plan import Plan, Unit
+from pipeline.exports.schemas.submissions import ConversationPage
 from pipeline.ops.verification.archive import Archive, open_archive
 from pipeline.ops.verification.readers import READERS, attached_file, json_object, merged_lines, merged_rows
 from pipeline.ops.verification.treatment import CarriedLine, UnreadableBundle, find_difference, find_merged_difference
@@ -105,6 +106,10 @@ class _Verification:
         for planned in self._units:
             self._check_unit(planned)
             on_progress(len(self._checks), len(self._archive.paths))
+        if CONVERSATION in self._archive.paths:
+            self._checks[CONVERSATION] = self._run_check(
+                MemberCheck(CONVERSATION, None, "digests"), self._check_conversation
+            )
         for path in self._archive.paths:
             if path not in self._checks and path != MANIFEST:
                 self._checks[path] = MemberCheck(path, None, "bytes", failure="neither a unit nor the message names it")
@@ -133,6 +138,13 @@ class _Verification:
             return examine(check)
         except UnreadableBundle as error:
             return _failed(check, str(error))
+
+    def _check_conversation(self, check: MemberCheck) -> MemberCheck:
+        try:
+            ConversationPage.model_validate(json_object(self._archive.read(CONVERSATION)))
+        except ValidationError as error:
+            raise UnreadableBundle(f"it is not a conversation: {error.error_count()} invalid fields") from None
+        return check
 
     def _check_message(self, check: MemberCheck) -> MemberCheck:
         event = json_object(self._archive.read(MESSAGE))

@@ -10,9 +10,14 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+from sqlmodel import col, select
 
+from pipeline.deliveries.models import BrokerSubmission
+from pipeline.deliveries.schemas.answers import AcknowledgementBody, NewMessage
+from pipeline.deliveries.submissions import broker_answers
 from pipeline.documents import bundle
 from pipeline.ops.verification.verifier import UnreadableBundle
+from pipeline.workflow.conversation import write_message
 from tests.customs.transport_cases import canadian_export, trip
 from tests.ops.verification.bundles import (
     Bundle,
@@ -34,6 +39,7 @@ MERGED = f"{UNIT}/commercial_customs_invoice_consolidated.json"
 LIST = f"{UNIT}/packing_list.json"
 UNIT_MANIFEST = f"{UNIT}/manifest.json"
 MESSAGE, PLAN, MANIFEST = "broker_message.json", "plan.json", "manifest.json"
+CONVERSATION = "conversation.json"
 
 
 def replace_in_workbook(workbook: bytes, member: str, old: bytes, new: bytes) -> bytes:
@@ -168,15 +174,28 @@ def test_large_export_with_linked_lines_is_verified_by_documents(
     assert (checks[MESSAGE].proof, checks[XLSX].lines, checks[PDF].lines) == ("digests", 501, 501)
 
 
-def test_same_plan_gives_same_bytes_except_export_ids(sqlite_template: Path, tmp_path: Path, raw_bundle: bytes) -> None:
+def test_same_plan_gives_same_bytes_except_export_ids_and_conversation(
+    sqlite_template: Path, tmp_path: Path, raw_bundle: bytes, verify_bytes: Verify
+) -> None:
     url = f"sqlite:///{shutil.copy(sqlite_template, tmp_path / 'exports.db')}"
     with closing(open_runtime_with_partners(url, tmp_path)) as runtime:
         export_id = execute_to_handoff(runtime, factories.plan(units=2, lines=4))
         first, second = pack_bundle(runtime, export_id), pack_bundle(runtime, export_id)
+        with runtime.db.read() as session:
+            submission_id = session.scalars(select(col(BrokerSubmission.id))).one()
+        question = AcknowledgementBody(id="a-1", status="query", message="Of what?")
+        broker_answers.receive_answer(runtime, submission_id, question, "partner:br")
+        write_message(runtime, factories.ACCOUNT, export_id, NewMessage(id="m-1", text="Steel."), "key_1")
+        told = Bundle.from_zip(pack_bundle(runtime, export_id))
     assert first == second
     # The export's ids are in the message, and the message's hash is in the manifest; all else comes from the plan.
     one, other = Bundle.from_zip(first).members, Bundle.from_zip(raw_bundle).members
     assert {path for path in one if one[path] != other[path]} == {MESSAGE, MANIFEST}
+    assert [each["text"] for each in json.loads(told[CONVERSATION])["items"]] == ["Of what?", "Steel."]
+    assert list_failures(verify_bytes(told.with_({}))) == {}
+    changed = replace_once(told[CONVERSATION], b"Steel.", b"Iron..")
+    assert list_failures(verify_bytes(told.with_({CONVERSATION: changed}))).keys() == {CONVERSATION, MANIFEST}
+    assert list_failures(verify_bytes(told.with_({CONVERSATION: b"[]"}))).keys() >= {CONVERSATION}
 
 
 #: SHA-256 of a bundle with fixed members, the same with every Python and every zlib.
