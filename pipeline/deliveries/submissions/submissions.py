@@ -176,7 +176,7 @@ def await_answer(session: Session, settings: Settings, submission_id: str) -> bo
             _submissions.id == submission_id,
             or_(_submissions.deadline_at.is_(None), _submissions.overdue_at.is_not(None)),
         )
-        .values(deadline_at=database_now(settings.deadline_answered_seconds), overdue_at=None)
+        .values(deadline_at=_build_deadline(settings, SubmissionState.RECEIVED, _ARRIVES_AT), overdue_at=None)
         .returning(_submissions.id)
     )
     return started.first() is not None

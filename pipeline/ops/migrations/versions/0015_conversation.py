@@ -8,8 +8,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from pipeline.core.db import Instant
 
-revision = "0011"
-down_revision = "0010"
+revision = "0015"
+down_revision = "0014"
 branch_labels = None
 depends_on = None
 
