@@ -21,7 +21,7 @@ from pipeline.workflow import inbox
 from pipeline.workflow.conversation import write_message
 from tests.support import factories
 from tests.workflow.conftest import WorkflowHarness
-from tests.workflow.revisions import execute_export, make_amendment
+from tests.workflow.revisions import deliver_all, execute_export, make_amendment
 
 KEY = "key_person"
 
@@ -34,7 +34,9 @@ def read_handoff(workflow: WorkflowHarness, export_id: str) -> BrokerSubmission:
 
 def answer(workflow: WorkflowHarness, export_id: str, name: str, status: str, **more: Any) -> None:
     body = AcknowledgementBody.model_validate({"id": name, "status": status, **more})
-    broker_answers.receive_answer(workflow.runtime, read_handoff(workflow, export_id).id, body, "partner:br_sandbox")
+    broker_answers.receive_answer(
+        workflow.runtime, read_handoff(workflow, export_id).id, body, f"partner:{factories.BROKER}"
+    )
 
 
 def write(workflow: WorkflowHarness, export_id: str, name: str = "m-1", text: str = "It is steel.", **more: Any) -> int:
@@ -90,13 +92,14 @@ def test_reply_is_sent_once_and_repeats_only_with_its_content(workflow: Workflow
     assert [write(workflow, export_id), write(workflow, export_id)] == [1, 0]
     with pytest.raises(InvalidState, match="another text, in_reply_to; send what is new with an id of its own"):
         write(workflow, export_id, text="It is iron.", in_reply_to="a-1")
+    deliver_all(workflow, export_id)
     with workflow.runtime.db.read() as session:
         sent = session.execute(
             select(col(Delivery.partner_id), col(Delivery.state), col(Notification.data))
             .join(Notification, col(Notification.id) == col(Delivery.notification_id))
             .where(col(Notification.event_type) == "exports.handoff.replied.v1")
         ).all()
-    assert len(sent) == 1
+    assert [(each.partner_id, each.state) for each in sent] == [(factories.BROKER, "delivered")]
     assert '"text":"It is steel."' in sent[0].data
 
 

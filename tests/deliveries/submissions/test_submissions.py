@@ -12,14 +12,15 @@ from pipeline.accounts import secrets
 from pipeline.core.encryption import SecretBox
 from pipeline.core.errors import InvalidState, SecretUnreadable
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
+from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification, SandboxHandoff
 from pipeline.deliveries.outbox import outbox
-from pipeline.deliveries.schemas.answers import AcknowledgementBody
+from pipeline.deliveries.schemas.answers import AcknowledgementBody, NewMessage
 from pipeline.deliveries.streams import sender
 from pipeline.deliveries.streams.due_streams import take_due_streams
 from pipeline.deliveries.streams.streams import release_and_claim
 from pipeline.deliveries.submissions import broker_answers, signature, submissions
 from pipeline.workflow import read_model
+from pipeline.workflow.conversation import write_message
 from tests.deliveries.channels.test_queue import take_messages
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
@@ -223,3 +224,16 @@ def test_operator_message_neither_repeats_nor_prevents_the_notified_event(make_r
     assert exports.read_event_types(runtime, export.export_id).count("OPERATOR_NOTIFIED") == 1
     states = stored.rows(runtime, select(Delivery.state).where(col(Delivery.audience) == "operator"))
     assert list(states) == ["delivered"] * 5
+
+
+@pytest.mark.parametrize("via", ["borderbuddy", "webhook"])
+def test_reply_to_a_question_reaches_the_broker_and_changes_no_status(harness: ApiHarness, via: str) -> None:
+    export, _ = hand_off(harness, invoice="Q", via=via)
+    submission_id, broker = harness.submission(export).id, export.plan.broker.id
+    question = AcknowledgementBody(id="q-1", status="query", message="Of what is it made?")
+    broker_answers.receive_answer(harness.runtime, submission_id, question, f"partner:{broker}")
+    new = NewMessage(id="m-1", text="It is steel.", in_reply_to="q-1")
+    _, (task,) = write_message(harness.runtime, factories.ACCOUNT, export.export_id, new, "key_1")
+    assert sender.deliver_stream(harness.runtime, export.export_id, broker, str(task.channel)).delivered == 1
+    assert stored.one(harness.runtime, select(BrokerSubmission)).state == "query"
+    assert len(stored.rows(harness.runtime, select(SandboxHandoff))) == 1

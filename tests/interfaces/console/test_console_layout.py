@@ -64,6 +64,7 @@ def build_pages(harness: ApiHarness) -> tuple[httpx.Client, dict[str, str]]:
         "sent back": "/console/exports?reached=sent_back&since=2026-01-01T00:00:00Z",
         "rejected": f"/console/exports/{rejected}",
         "amend": f"/console/exports/{rejected}/amend",
+        "conversation": f"/console/exports/{rejected}/conversation",
         "late": f"/console/exports/{late}",
         "waiting": f"/console/exports/{waiting}",
         "missing": "/console/exports/none",

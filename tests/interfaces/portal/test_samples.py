@@ -17,6 +17,7 @@ KINDS = {
     factories.BROKER: {
         "exports.handoff.ready.v1",
         "exports.handoff.superseded.v1",
+        "exports.handoff.replied.v1",
         "exports.export.cancelled.v1",
         "exports.connection.test.v1",
         "acknowledgement",

@@ -34,6 +34,10 @@ def test_question_is_asked_in_the_portal_and_answered_on_the_console(harness: Ap
         (None, "And iron.", ["CP-000001"]),
         ("remark", "Thank you.", None),
     ]
+    message, address = {"id": "m-1", "text": "The truck is late."}, f"/api/exports/{export_id}/messages"
+    changes: list[dict[str, str]] = [{}, {}, {"text": "It is early."}, {"id": "m-2", "inReplyTo": "a-9"}]
+    codes = [harness.client().post(address, json=message | each).status_code for each in changes]
+    assert codes == [201, 200, 409, 422]
 
 
 def test_refused_message_stays_in_the_form_and_readers_have_none(harness: ApiHarness) -> None:
