@@ -37,6 +37,7 @@ from pipeline.exports.schemas.export import (
     ExportView,
     PlanReceipt,
     PreflightReport,
+    ReasonRequest,
 )
 from pipeline.exports.schemas.feed import FeedEventView, FeedPage
 from pipeline.exports.schemas.inbox import Cause, InboxView
@@ -269,6 +270,31 @@ def account_events(
 def cancel(export: str, *, if_match: str | None = None) -> Call[ExportView]:
     """Cancel an export that was not handed off yet."""
     return Call("POST", f"{_export_path(export)}/cancel", _parse_export, headers=_if_match_headers(if_match))
+
+
+def hold(export: str, reason: str, *, if_match: str | None = None) -> Call[ExportView]:
+    """Hold the handoff of an export until it is released; a repeat changes nothing."""
+    return _call_with_reason(f"{_export_path(export)}/hold", reason, if_match)
+
+
+def release(export: str, *, if_match: str | None = None) -> Call[ExportView]:
+    """Release the hold of an export's handoff; a repeat changes nothing."""
+    return Call("POST", f"{_export_path(export)}/release", _parse_export, headers=_if_match_headers(if_match))
+
+
+def withdraw(export: str, reason: str, *, if_match: str | None = None) -> Call[ExportView]:
+    """Withdraw an export after its handoff, until an entry is filed; a repeat changes nothing."""
+    return _call_with_reason(f"{_export_path(export)}/withdraw", reason, if_match)
+
+
+def _call_with_reason(path: str, reason: str, if_match: str | None) -> Call[ExportView]:
+    return Call(
+        "POST",
+        path,
+        _parse_export,
+        json=to_request_body(ReasonRequest(reason=reason)),
+        headers=_if_match_headers(if_match),
+    )
 
 
 def retry(export: str, *, if_match: str | None = None) -> Call[ExportView]:

@@ -284,6 +284,12 @@ class InvalidState(Refused):
     code, status, title = "INVALID_STATE", 409, "The state does not allow it"
 
 
+class EntryFiled(InvalidState):
+    """An entry of the export is filed already."""
+
+    code, title = "ENTRY_FILED", "An entry is filed already"
+
+
 class Purged(InvalidState):
     """The payload of an export or plan was purged when its retention period ended; hashes and log are kept."""
 
@@ -351,14 +357,9 @@ class PlanNotExecutable(Refused):
         number = sum(each.findings for each in rules if each.severity == "block") or len(blocking)
         first = blocking[0]
         more = f" (the first of {number} findings that block)" if number > 1 else ""
-        super().__init__(
-            f"{first.message}{more}",
-            field=first.pointer,
-            details={
-                "findings": [finding.model_dump(mode="json", by_alias=True) for finding in findings],
-                "rules": [each.model_dump(mode="json") for each in rules],
-            },
-        )
+        listed = [finding.model_dump(mode="json", by_alias=True) for finding in findings]
+        details = {"findings": listed, "rules": [each.model_dump(mode="json") for each in rules]}
+        super().__init__(f"{first.message}{more}", field=first.pointer, details=details)
 
 
 class NotInHandoff(Refused):

@@ -11,7 +11,7 @@ from sqlmodel import Session, col
 from pipeline.core.db import index_constant
 from pipeline.deliveries.models import BrokerSubmission, Delivery
 from pipeline.exports.models import Export
-from pipeline.exports.states import DeliveryState, ExportState, Milestone, Outcome, SubmissionState
+from pipeline.exports.states import ACTIVE_STATES, DeliveryState, ExportState, Milestone, Outcome, SubmissionState
 
 
 def delivery_is(state: DeliveryState) -> ColumnElement[bool]:
@@ -62,13 +62,20 @@ _READ_OUTCOME: Final = select(col(Export.outcome)).where(col(Export.id) == bindp
 #: The outcomes that follow from the export's state alone, each with its states. All others are of executed exports.
 _STATES: Final = {
     Outcome.IN_PROGRESS: (ExportState.ACCEPTED, ExportState.EXECUTING),
+    Outcome.HANDOFF_HELD: (ExportState.ACCEPTED, ExportState.EXECUTING),
     Outcome.NEEDS_ATTENTION: (ExportState.FAILED,),
     Outcome.CANCELLED: (ExportState.CANCELLED,),
     Outcome.SUPERSEDED: (ExportState.SUPERSEDED,),
 }
 
 #: The answers that count before a dead letter or a missed deadline.
-_ANSWERS_FIRST: Final = (SubmissionState.REJECTED, SubmissionState.QUERY, SubmissionState.HELD)
+_ANSWERS_FIRST: Final = (
+    SubmissionState.REJECTED,
+    SubmissionState.QUERY,
+    SubmissionState.HELD,
+    SubmissionState.WITHDRAWN,
+    SubmissionState.NOT_WITHDRAWN,
+)
 
 
 def read_outcome(session: Session, export_id: str) -> Outcome:
@@ -80,11 +87,16 @@ def read_outcome(session: Session, export_id: str) -> Outcome:
     return Outcome(session.execute(_READ_OUTCOME, {"of_export": export_id}).scalar_one())
 
 
-def derive_outcome(state: ExportState, handoff: SubmissionState | None, *, undelivered: bool, overdue: bool) -> Outcome:
+def derive_outcome(
+    state: ExportState, handoff: SubmissionState | None, *, held: bool, undelivered: bool, overdue: bool
+) -> Outcome:
     """Return the outcome that the triggers keep, from the facts themselves.
 
-    `handoff` is the status of the submission, `undelivered` says that a message to the warehouse is dead.
+    `handoff` is the status of the submission, `held` says that a person holds the handoff of an active export, and
+    `undelivered` that a message to the warehouse is dead.
     """
+    if held and state.value in ACTIVE_STATES:
+        return Outcome.HANDOFF_HELD
     for outcome, states in _STATES.items():
         if state in states:
             return outcome

@@ -35,6 +35,7 @@ from pipeline.deliveries.submissions.conversation import merge_answers, read_new
 from pipeline.deliveries.submissions.links import list_documents
 from pipeline.deliveries.submissions.submissions import read_submission
 from pipeline.exports.models import Export, PlanSnapshot
+from pipeline.exports.queries import find_request
 from pipeline.exports.schemas.submissions import BrokerSubmissionView, ConversationItem, EntryView
 from pipeline.exports.states import DeliveryState, ExportState, SubmissionState
 
@@ -207,6 +208,7 @@ class PartnerHandoff:
     batch_id: str
     revision: int
     test: bool
+    withdrawal: str | None  # why a person requested the withdrawal of the export
     replaced: str | None  # superseded or cancelled: an answer is not needed any more
     units_total: int
     message: str | None
@@ -276,6 +278,7 @@ def read_handoff(runtime: Runtime, visitor: PartnerVisitor, submission_id: str) 
         )
         view = read_submission(session, visitor.account_id, submission_id, packages=())
         newest = read_newest(session, row.export_id).items
+        withdrawal = find_request(session, export.id, export.withdrawal_seq)
     if view is None:
         raise _no_handoff(submission_id)
     ended = (ExportState.SUPERSEDED.value, ExportState.CANCELLED.value)
@@ -284,6 +287,7 @@ def read_handoff(runtime: Runtime, visitor: PartnerVisitor, submission_id: str) 
         batch_id=export.batch_id,
         revision=export.revision,
         test=export.test,
+        withdrawal=None if withdrawal is None else withdrawal.reason,
         replaced=export.state if export.state in ended else None,
         units_total=export.units_total,
         message=None if export.purged_at is not None else data,

@@ -94,6 +94,9 @@ def _replay_conditions(
     newer = select(col(Export.supersedes_id)).where(
         col(Export.account_id) == account_id, col(Export.supersedes_id).is_not(None)
     )
+    withdrawn = select(col(Export.id)).where(
+        col(Export.account_id) == account_id, col(Export.withdrawal_seq).is_not(None)
+    )
     wanted = [
         col(Delivery.account_id) == account_id,
         col(Delivery.partner_id) == partner_id,
@@ -101,7 +104,9 @@ def _replay_conditions(
         ~exists().where(col(Export.id) == col(Delivery.subject_id), col(Export.purged_at).is_not(None)),
         ~exists().where(of_plan, col(PlanSnapshot.document) == PURGED),
         ~exists().where(
-            of_message, col(Notification.event_type).in_(HELD_UNTIL_SUPERSEDED), col(Notification.export_id).in_(newer)
+            of_message,
+            col(Notification.event_type).in_(HELD_UNTIL_SUPERSEDED),
+            or_(col(Notification.export_id).in_(newer), col(Notification.export_id).in_(withdrawn)),
         ),
     ]
     if request.event_types is not None:

@@ -39,7 +39,7 @@ def resend_delivery(
     """Requeue a delivered or dead delivery, with the same id. Return it and the stream to publish.
 
     A pending one is due now, with the messages before it in its stream, and keeps its schedule. Raises NotFound and Purged.
-    Raises InvalidState if it is waiting or cancelled, or if a newer revision replaced its message. Raises
+    Raises InvalidState if it is waiting or cancelled, or if a newer revision or a withdrawal made its message invalid. Raises
     InsufficientRole if `test_only` and the export or plan is live.
     """
     with runtime.db.write() as session:
@@ -53,6 +53,11 @@ def resend_delivery(
         if newer is not None and view.event_type in HELD_UNTIL_SUPERSEDED:
             raise InvalidState(
                 f"export {stream.subject_id} was superseded by {newer}, so its messages are no longer valid; resend those of {newer}"
+            )
+        withdrawal = session.scalar(select(col(Export.withdrawal_seq)).where(col(Export.id) == stream.subject_id))
+        if withdrawal is not None and view.event_type in HELD_UNTIL_SUPERSEDED:
+            raise InvalidState(
+                f"the withdrawal of export {stream.subject_id} is requested, so its messages are no longer valid"
             )
         is_requeued = outbox.requeue(session, col(Delivery.id) == delivery_id, col(Delivery.state).in_(_REQUEUED))
         if not is_requeued and view.state is not DeliveryState.PENDING:

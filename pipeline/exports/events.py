@@ -40,6 +40,9 @@ class EventType(StrEnum):
     EXPORT_FAILED = "EXPORT_FAILED"
     EXPORT_RESUMED = "EXPORT_RESUMED"
     EXPORT_CANCELLED = "EXPORT_CANCELLED"
+    HANDOFF_HELD = "HANDOFF_HELD"
+    HANDOFF_HOLD_RELEASED = "HANDOFF_HOLD_RELEASED"
+    EXPORT_WITHDRAWAL_REQUESTED = "EXPORT_WITHDRAWAL_REQUESTED"
     EXPORT_AMENDED = "EXPORT_AMENDED"
     EXPORT_PURGED = "EXPORT_PURGED"
     STEP_RETRIED = "STEP_RETRIED"
@@ -64,6 +67,8 @@ REOPENING: Final = frozenset(
         EventType.EXPORT_FAILED,
         EventType.EXPORT_RESUMED,
         EventType.EXPORT_CANCELLED,
+        EventType.HANDOFF_HELD,
+        EventType.EXPORT_WITHDRAWAL_REQUESTED,
         EventType.EXPORT_AMENDED,
         EventType.DELIVERY_DEAD,
         EventType.DELIVERY_RESENT,
@@ -94,21 +99,26 @@ class NewEvent:
 
 
 class LockedExport(NamedTuple):
-    """An export whose row this transaction holds: the instant of its new events, its state, its number of open units."""
+    """An export whose row this transaction holds: the instant of its new events, its state, its number of open units.
+
+    `is_held` says that a person holds its handoff.
+    """
 
     at: datetime
     state: str
     open_units: int
+    is_held: bool
 
 
 _exports, _events = table(Export).c, table(Event).c
 
 _open_units = (_exports.units_total - _exports.units_closed).label("open_units")
+_is_held = _exports.hold_seq.is_not(None).label("is_held")
 _LOCK: Final = (
     update(table(Export))
     .where(_exports.id == bindparam("of_export"))
     .values(next_seq=_exports.next_seq)
-    .returning(database_now().label("at"), _exports.state, _open_units)
+    .returning(database_now().label("at"), _exports.state, _open_units, _is_held)
 )
 _before = (
     select(_events.hash)
@@ -125,7 +135,12 @@ _NUMBER: Final = (
         updated_at=func.coalesce(bindparam("at", type_=Instant()), database_now()),
     )
     .returning(
-        _exports.next_seq, _exports.updated_at.label("at"), _exports.state, _open_units, _before.label("prev_hash")
+        _exports.next_seq,
+        _exports.updated_at.label("at"),
+        _exports.state,
+        _open_units,
+        _is_held,
+        _before.label("prev_hash"),
     )
 )
 
@@ -184,7 +199,7 @@ def append(
         # the other transaction wrote.
         prev_hash = session.execute(_HASH, {"of_export": export_id, "at_seq": first - 1}).scalar_one()
     session.execute(_WRITE, chain_events(export_id, first, actor, row.at, events, prev_hash))
-    return LockedExport(row.at, row.state, row.open_units)
+    return LockedExport(row.at, row.state, row.open_units, row.is_held)
 
 
 _request: ContextVar[str | None] = ContextVar("request", default=None)

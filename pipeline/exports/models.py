@@ -93,7 +93,8 @@ class Export(SQLModel, table=True):
             "outcome",
             "id",
             where=text(
-                "(outcome IN ('needs_attention', 'overdue', 'rejected', 'query', 'held') AND purged_at IS NULL"
+                "(outcome IN ('needs_attention', 'handoff_held', 'overdue', 'rejected', 'query', 'held', 'not_withdrawn')"
+                " AND purged_at IS NULL"
                 " AND (acknowledged_seq IS NULL OR outcome = 'needs_attention')) IS TRUE"
             ),
         ),
@@ -103,7 +104,8 @@ class Export(SQLModel, table=True):
             "outcome",
             "id",
             where=text(
-                "(outcome IN ('needs_attention', 'overdue', 'rejected', 'query', 'held') AND purged_at IS NULL"
+                "(outcome IN ('needs_attention', 'handoff_held', 'overdue', 'rejected', 'query', 'held', 'not_withdrawn')"
+                " AND purged_at IS NULL"
                 " AND acknowledged_seq IS NOT NULL) IS TRUE"
             ),
         ),
@@ -148,6 +150,8 @@ class Export(SQLModel, table=True):
     updated_at: datetime = timestamp_column()
     finished_at: datetime | None = instant_column(nullable=True)  # None while the export is active, also after a retry
     purged_at: datetime | None = instant_column(nullable=True)  # since then only its hashes and its log are kept
+    hold_seq: int | None = None  # the event by which a person holds its handoff; None: nobody does
+    withdrawal_seq: int | None = None  # the event by which a person requested its withdrawal
 
 
 class ExportUnit(SQLModel, table=True):

@@ -13,7 +13,7 @@ from sqlmodel import Session, col, or_, select
 from pipeline.core.errors import NotFound
 from pipeline.exports.event_models import Act, Event
 from pipeline.exports.models import Export, ExportUnit, PlanSnapshot, Step
-from pipeline.exports.schemas.export import AcknowledgedView, EventView
+from pipeline.exports.schemas.export import AcknowledgedView, EventView, PersonsRequestView
 from pipeline.exports.states import ExportState, Outcome, StepState
 
 
@@ -35,6 +35,14 @@ def build_acknowledged(event: Event) -> AcknowledgedView:
     return AcknowledgedView(
         seq=event.seq, outcome=Outcome(data["outcome"]), by=event.actor, at=event.at, note=data.get("note")
     )
+
+
+def find_request(session: Session, export_id: str, seq: int | None) -> PersonsRequestView | None:
+    """Return the view of the event by which a person held the handoff, or requested the withdrawal; None without one."""
+    if seq is None:
+        return None
+    event = session.get_one(Event, (export_id, seq))
+    return PersonsRequestView(seq=seq, by=event.actor, at=event.at, reason=event.data["reason"])
 
 
 def build_acknowledged_letter(act: Act) -> AcknowledgedView:

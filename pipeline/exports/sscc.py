@@ -78,6 +78,7 @@ class Carrier(NamedTuple):
     id: str
     batch_id: str
     accepted_at: datetime
+    outcome: str
 
 
 def find_carriers(session: Session, account_id: str, numbers: Iterable[str], except_batch: str) -> Iterator[Carrier]:
@@ -85,7 +86,13 @@ def find_carriers(session: Session, account_id: str, numbers: Iterable[str], exc
     asked = list(numbers)
     for first in range(0, len(asked), _IN_ONE_QUERY):
         query = (
-            select(col(ExportPackage.sscc), col(Export.id), col(Export.batch_id), col(Export.accepted_at))
+            select(
+                col(ExportPackage.sscc),
+                col(Export.id),
+                col(Export.batch_id),
+                col(Export.accepted_at),
+                col(Export.outcome),
+            )
             .join(Export, col(Export.id) == col(ExportPackage.export_id))
             .where(
                 col(ExportPackage.account_id) == account_id,

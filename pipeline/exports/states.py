@@ -55,6 +55,9 @@ class SubmissionState(StrEnum):
     FILED = "filed"  # the entry is filed
     RELEASED = "released"  # customs released the goods
     HELD = "held"  # customs holds the goods
+    WITHDRAWING = "withdrawing"  # its withdrawal is requested, and the broker has not confirmed it
+    WITHDRAWN = "withdrawn"  # the broker confirmed that it files no entry, or never had it
+    NOT_WITHDRAWN = "not_withdrawn"  # an entry was filed although its withdrawal is requested
     FAILED = "failed"  # its delivery is dead
 
 
@@ -79,6 +82,7 @@ class Outcome(StrEnum):
     """What became of an export, for people: derived from its state, its handoff and its dead letters."""
 
     IN_PROGRESS = "in_progress"  # accepted or executing
+    HANDOFF_HELD = "handoff_held"  # active, and a person holds its handoff
     NEEDS_ATTENTION = "needs_attention"  # it failed, or is quarantined
     WITH_BROKER = "with_broker"  # executed; the customs broker has not reviewed it, and its deadline has not passed
     ACCEPTED = "accepted"  # the customs broker accepts it
@@ -88,6 +92,9 @@ class Outcome(StrEnum):
     QUERY = "query"  # the customs broker has questions
     HELD = "held"  # customs holds the goods
     OVERDUE = "overdue"  # the next answer did not come before its deadline
+    WITHDRAWING = "withdrawing"  # its withdrawal is requested, and the customs broker has not confirmed it
+    WITHDRAWN = "withdrawn"  # the customs broker confirmed that it files no entry, or never had the handoff
+    NOT_WITHDRAWN = "not_withdrawn"  # an entry was filed although its withdrawal is requested
     UNDELIVERABLE = "undeliverable"  # the handoff, or a message to the warehouse, is a dead letter
     CANCELLED = "cancelled"
     SUPERSEDED = "superseded"
@@ -112,7 +119,16 @@ class Milestone(StrEnum):
 
 #: The outcomes that need a person.
 NEEDS_PERSON: Final = frozenset(
-    {Outcome.NEEDS_ATTENTION, Outcome.REJECTED, Outcome.QUERY, Outcome.HELD, Outcome.OVERDUE, Outcome.UNDELIVERABLE}
+    {
+        Outcome.HANDOFF_HELD,
+        Outcome.NEEDS_ATTENTION,
+        Outcome.REJECTED,
+        Outcome.QUERY,
+        Outcome.HELD,
+        Outcome.NOT_WITHDRAWN,
+        Outcome.OVERDUE,
+        Outcome.UNDELIVERABLE,
+    }
 )
 
 
@@ -151,6 +167,9 @@ _ANSWERS = frozenset(
         SubmissionState.FILED,
         SubmissionState.RELEASED,
         SubmissionState.HELD,
+        SubmissionState.WITHDRAWING,
+        SubmissionState.WITHDRAWN,
+        SubmissionState.NOT_WITHDRAWN,
     }
 )
 

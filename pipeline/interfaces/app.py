@@ -54,7 +54,7 @@ from pipeline.interfaces.api.parameters import check_query
 from pipeline.interfaces.api.places import RequestLimit
 from pipeline.interfaces.api.single_flight import SingleFlight
 from pipeline.interfaces.console import api_reference
-from pipeline.interfaces.console.exports import amendments, revisions
+from pipeline.interfaces.console.exports import amendments, revisions, stops
 from pipeline.interfaces.console.exports import conversation as conversation_pages
 from pipeline.interfaces.console.exports import documents as document_pages
 from pipeline.interfaces.console.exports import exports as console_exports
@@ -116,6 +116,7 @@ ROUTERS = (
     inbox_pages.router,
     own_person.router,
     amendments.router,
+    stops.router,
     people_pages.router,
     audit_pages.router,
     conversation_pages.router,

@@ -94,6 +94,9 @@ _DESCRIPTIONS: Final[Mapping[str, tuple[str, str | Callable[[_Facts], str]]]] = 
         lambda data: f"{'quarantined' if data.get('quarantined') else 'failed'}{_describe_reason(data)}",
     ),
     "EXPORT_CANCELLED": (BAD, "cancelled"),
+    "HANDOFF_HELD": (ATTENTION, "handoff held"),
+    "HANDOFF_HOLD_RELEASED": (NEUTRAL, "hold of the handoff released"),
+    "EXPORT_WITHDRAWAL_REQUESTED": (ATTENTION, "withdrawal requested"),
     "EXPORT_AMENDED": (NEUTRAL, _describe_amendment),
     "STEP_RETRIED": (
         ATTENTION,

@@ -22,8 +22,8 @@ from pipeline.exports.models import Export
 from pipeline.exports.states import NEEDS_PERSON, DeliveryState, InboxState, Outcome
 from pipeline.workflow.interventions import Precondition, lock_export
 
-#: A failed export blocks its goods: it is retried, cancelled or amended, and stays in the inbox until then.
-ACKNOWLEDGEABLE: Final = NEEDS_PERSON - {Outcome.NEEDS_ATTENTION}
+#: A failed or held export blocks its goods: it stays in the inbox until a person goes on with it, or ends it.
+ACKNOWLEDGEABLE: Final = NEEDS_PERSON - {Outcome.NEEDS_ATTENTION, Outcome.HANDOFF_HELD}
 
 
 def acknowledge_export(
@@ -134,6 +134,8 @@ def _check_acknowledgeable(session: Session, export: Export, outcome: Outcome) -
         return
     if outcome is Outcome.NEEDS_ATTENTION:
         raise InvalidState(f"export {export.id} failed; retry, cancel or amend it")
+    if outcome is Outcome.HANDOFF_HELD:
+        raise InvalidState(f"the handoff of export {export.id} is held; release or cancel it")
     raise InvalidState(
         f"export {export.id} needs nobody: its outcome is {outcome.value}; there is nothing to acknowledge"
     )

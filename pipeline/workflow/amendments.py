@@ -23,7 +23,7 @@ from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Export, ExportPackage, ExportUnit, Step
 from pipeline.exports.plans import HashedPlan
 from pipeline.exports.schemas.export import ExecuteRequest
-from pipeline.exports.states import ACTIVE_STATES, EXPORT_TRANSITIONS, ExportState, StepState, source_states
+from pipeline.exports.states import ACTIVE_STATES, EXPORT_TRANSITIONS, ExportState, Outcome, StepState, source_states
 from pipeline.exports.transitions import transition_export
 from pipeline.workflow import read_model
 from pipeline.workflow.acceptance import (
@@ -121,7 +121,9 @@ def preflight_amendment(runtime: Runtime, caller: Caller, export_or_batch_id: st
 def can_amend(caller: Caller, export: Export) -> bool:
     """Return whether the caller may amend the export as it is; a newer revision may refuse it all the same."""
     may = any(caller.has_role(role) for role in AMENDING_ROLES) and caller.may_change(test=export.test)
-    return may and export.purged_at is None and export.state in _AMENDABLE
+    return (
+        may and export.purged_at is None and export.state in _AMENDABLE and export.outcome != Outcome.WITHDRAWING.value
+    )
 
 
 def find_amendable(runtime: Runtime, caller: Caller, export_or_batch_id: str) -> Export:
@@ -163,6 +165,10 @@ def _check_amendable(old: Export, newest: Export) -> None:
         )
     if old.purged_at is not None:
         raise Purged.for_export(old.id, "send the plan with a new batch id")
+    if old.outcome == Outcome.WITHDRAWING.value:
+        raise InvalidState(
+            f"export {old.id} is being withdrawn; amend it when the customs broker confirms that, or is overdue"
+        )
     if old.state not in _AMENDABLE:
         raise InvalidState(f"export {old.id} is {old.state} and cannot be amended; send the plan with a new batch id")
 
@@ -180,12 +186,12 @@ def _supersede(
     """Supersede the old export; raise ConcurrentWrite if it changed after the new one was prepared."""
     old, by = amended.export, new.rows.export
     locked = session.get_one(Export, old.id, with_for_update=True)
-    as_before = (locked.state, locked.purged_at) == (old.state, old.purged_at)
+    as_before = all(getattr(locked, name) == getattr(old, name) for name in ("state", "purged_at", "withdrawal_seq"))
     if not as_before or _package_numbers(session, old.id) != amended.package_numbers:
         raise ConcurrentWrite
     if precondition is not None:
         precondition(read_model.read_export(session, caller.account_id, old.id))
-    transition_export(session, old.id, ExportState.SUPERSEDED)
+    transition_export(session, old.id, ExportState.SUPERSEDED, hold_seq=None)
     session.execute(
         update(Step)
         .where(col(Step.export_id) == old.id, col(Step.state).in_((StepState.WAITING.value, StepState.READY.value)))

@@ -23,6 +23,7 @@ from pipeline.exports.queries import build_acknowledged, build_acknowledged_lett
 from pipeline.exports.schemas.export import AcknowledgedView
 from pipeline.exports.schemas.inbox import Cause, InboxItem, InboxView
 from pipeline.exports.states import DeliveryState, ExportState, InboxState, Outcome
+from pipeline.workflow.acknowledgements import ACKNOWLEDGEABLE
 
 #: The most items of one cause that are listed, those of the oldest exports.
 MOST_ITEMS: Final = 200
@@ -31,6 +32,8 @@ MOST_ITEMS: Final = 200
 _CAUSES: Final = {
     Cause.QUARANTINED: Outcome.NEEDS_ATTENTION,
     Cause.FAILED: Outcome.NEEDS_ATTENTION,
+    Cause.HANDOFF_HELD: Outcome.HANDOFF_HELD,
+    Cause.NOT_WITHDRAWN: Outcome.NOT_WITHDRAWN,
     Cause.OVERDUE: Outcome.OVERDUE,
     Cause.REJECTED: Outcome.REJECTED,
     Cause.QUERY: Outcome.QUERY,
@@ -42,6 +45,9 @@ _REASONS: Final = {
     Cause.REJECTED: "The customs broker rejects it. Correct the plan, and amend the export.",
     Cause.QUERY: "The customs broker asks. Reply to it, or correct the plan and amend the export.",
     Cause.HELD: "Customs holds the goods. Ask the customs broker what is missing.",
+    Cause.HANDOFF_HELD: "A person holds its handoff, so nothing is sent. Release the hold, or cancel the export.",
+    Cause.NOT_WITHDRAWN: "The entry is filed although its withdrawal is requested. Ask the customs broker to cancel the"
+    " entry, or acknowledge that the goods go.",
     Cause.PAUSED: "Nothing is sent to it until a person resumes it. Its messages are kept.",
 }
 
@@ -49,18 +55,20 @@ _ARRIVED: Final = "The goods arrived, and no release is known. Call the customs 
 
 #: The conditions of the indexes of the inbox. A failed export stays in it even if its dead letters are acknowledged.
 _IN_INBOX: Final[ColumnElement[bool]] = literal_column(
-    "(outcome IN ('needs_attention', 'overdue', 'rejected', 'query', 'held') AND purged_at IS NULL"
+    "(outcome IN ('needs_attention', 'handoff_held', 'overdue', 'rejected', 'query', 'held', 'not_withdrawn')"
+    " AND purged_at IS NULL"
     " AND (acknowledged_seq IS NULL OR outcome = 'needs_attention')) IS TRUE"
 )
 _ACKNOWLEDGED: Final[ColumnElement[bool]] = literal_column(
-    "(outcome IN ('needs_attention', 'overdue', 'rejected', 'query', 'held') AND purged_at IS NULL"
+    "(outcome IN ('needs_attention', 'handoff_held', 'overdue', 'rejected', 'query', 'held', 'not_withdrawn')"
+    " AND purged_at IS NULL"
     " AND acknowledged_seq IS NOT NULL) IS TRUE"
 )
 _DEAD: Final[ColumnElement[bool]] = literal_column("(deliveries.state = 'dead') IS TRUE")
-#: A dead letter that can still be sent: a newer revision replaces some messages of the older one.
+#: A dead letter that can still be sent: a newer revision replaces some messages, and a withdrawal takes them back.
 _SENDABLE: Final = or_(
     col(Export.id).is_(None),
-    col(Export.state) != ExportState.SUPERSEDED.value,
+    and_(col(Export.state) != ExportState.SUPERSEDED.value, col(Export.withdrawal_seq).is_(None)),
     col(Notification.event_type).not_in(HELD_UNTIL_SUPERSEDED),
 )
 
@@ -122,12 +130,14 @@ def _find_items(
     session: Session, account_id: str, cause: Cause | None, *, acknowledged: bool, limit: int
 ) -> Iterator[list[InboxItem]]:
     for each, outcome in _CAUSES.items():
-        if cause not in (None, each) or (acknowledged and outcome is Outcome.NEEDS_ATTENTION):
+        if cause not in (None, each) or (acknowledged and outcome not in ACKNOWLEDGEABLE):
             continue
         rows = _find_exports(session, account_id, each, acknowledged=acknowledged, limit=limit)
         seen = _load_acknowledged(session, rows)
         if outcome is Outcome.NEEDS_ATTENTION:
             yield [_describe_failure(row) for row in rows]
+        elif outcome is Outcome.HANDOFF_HELD:
+            yield _describe_holds(session, rows)
         elif outcome is Outcome.OVERDUE:
             yield _describe_overdue(session, rows, seen)
         else:
@@ -230,6 +240,22 @@ def _describe_failure(row: Row[Any]) -> InboxItem:
         text=f"revision {row.revision}",
         since=row.updated_at,
     )
+
+
+def _describe_holds(session: Session, rows: Sequence[Row[Any]]) -> list[InboxItem]:
+    held = (col(Event.export_id) == col(Export.id)) & (col(Event.seq) == col(Export.hold_seq))
+    of_rows = select(Event).join(Export, held).where(col(Export.id).in_([row.export_id for row in rows]))
+    holds = {event.export_id: event for event in session.scalars(of_rows)}
+    return [
+        InboxItem(
+            **_describe_export(row),
+            cause=Cause.HANDOFF_HELD,
+            reason=_REASONS[Cause.HANDOFF_HELD],
+            text=f"held by {holds[row.export_id].actor}: {holds[row.export_id].data['reason']}",
+            since=holds[row.export_id].at,
+        )
+        for row in rows
+    ]
 
 
 def _describe_overdue(

@@ -1,4 +1,4 @@
-"""What a person may do with an active or failed export: cancel it, or retry it."""
+"""What a person may do with an active or failed export: cancel or retry it, hold its handoff, and release the hold."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ from pipeline.exports.audit_trail import Action, record_act
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Export, ExportPackage, Step
 from pipeline.exports.schemas.export import ExportView
-from pipeline.exports.states import STEP_TRANSITIONS, ExportState, StepState, source_states
+from pipeline.exports.states import ACTIVE_STATES, STEP_TRANSITIONS, ExportState, StepState, source_states
 from pipeline.exports.transitions import transition_export
 from pipeline.workflow import read_model
 from pipeline.workflow.step_leases import step_where
@@ -49,11 +49,11 @@ def cancel_export(
         export = lock_export(session, account_id, export_id, None)
         if export.state == ExportState.CANCELLED.value:
             return []
-        _check_precondition(session, export, precondition)
+        check_precondition(session, export, precondition)
         handed_off = session.scalar(select(col(Step.state)).where(*step_where(export_id, EXPORT_LEVEL, HAND_OFF.name)))
         if handed_off == StepState.DONE.value:
-            raise InvalidState("the export was handed off already and cannot be cancelled; amend it")
-        transition_export(session, export_id, ExportState.CANCELLED)
+            raise InvalidState("the export was handed off already and cannot be cancelled; withdraw or amend it")
+        transition_export(session, export_id, ExportState.CANCELLED, hold_seq=None)
         session.execute(
             update(Step)
             .where(
@@ -77,7 +77,8 @@ def retry_export(
     Raises NotFound, what `precondition` raises, and InvalidState if it has not failed.
     """
     with runtime.db.write() as session:
-        if lock_export(session, account_id, export_id, precondition).state != ExportState.FAILED.value:
+        export = lock_export(session, account_id, export_id, precondition)
+        if export.state != ExportState.FAILED.value:
             raise InvalidState("the export has not failed; only a failed export can be retried")
         transition_export(session, export_id, ExportState.EXECUTING, failure=None, quarantined=False)
         rows = session.execute(
@@ -96,9 +97,80 @@ def retry_export(
             )
             .returning(col(Step.unit_no), col(Step.name), col(Step.large))
         ).all()
+        if export.hold_seq is not None:
+            _stop_handoff(session, export_id)
+            rows = [row for row in rows if row.name != HAND_OFF.name]
         events.append(session, export_id, actor, [NewEvent(EventType.EXPORT_RESUMED)])
         record_act(session, account_id, actor, Action.EXPORT_RETRIED, export_id)
     return [TaskMessage(export_id, row.unit_no, row.name, queue=LARGE if row.large else None) for row in rows]
+
+
+def hold_export(
+    runtime: Runtime,
+    account_id: str,
+    export_id: str,
+    actor: str,
+    reason: str,
+    *,
+    precondition: Precondition | None = None,
+) -> None:
+    """Hold the handoff of an export: its other steps are done, and `hand_off` waits until the hold is released.
+
+    A worker that prepares the handoff now loses it. Does nothing if the handoff is held already. Raises NotFound, Purged,
+    what `precondition` raises, and InvalidState if the export was handed off, cancelled or superseded.
+    """
+    with runtime.db.write() as session:
+        export = lock_export(session, account_id, export_id, None)
+        if export.hold_seq is not None:
+            return
+        check_precondition(session, export, precondition)
+        handed_off = session.scalar(select(col(Step.state)).where(*step_where(export_id, EXPORT_LEVEL, HAND_OFF.name)))
+        if export.state == ExportState.SUPERSEDED.value:
+            raise InvalidState(f"export {export_id} was superseded; hold the newest revision of its batch")
+        if handed_off == StepState.DONE.value:
+            raise InvalidState("the export was handed off already, so its handoff cannot be held; withdraw it")
+        if export.state == ExportState.CANCELLED.value:
+            raise InvalidState(f"export {export_id} is cancelled, so it has no handoff to hold")
+        session.execute(update(Export).where(col(Export.id) == export_id).values(hold_seq=export.next_seq))
+        events.append(session, export_id, actor, [NewEvent(EventType.HANDOFF_HELD, {"reason": reason})])
+        _stop_handoff(session, export_id)
+        record_act(session, account_id, actor, Action.HANDOFF_HELD, export_id)
+
+
+def release_export(
+    runtime: Runtime, account_id: str, export_id: str, actor: str, *, precondition: Precondition | None = None
+) -> list[TaskMessage]:
+    """Release the hold of an export's handoff; return the task message of a handoff that may start now.
+
+    Does nothing if no person holds the handoff, so that a caller may repeat a lost request. Raises NotFound, Purged and
+    what `precondition` raises.
+    """
+    with runtime.db.write() as session:
+        export = lock_export(session, account_id, export_id, None)
+        if export.hold_seq is None:
+            return []
+        check_precondition(session, export, precondition)
+        session.execute(update(Export).where(col(Export.id) == export_id).values(hold_seq=None))
+        events.append(session, export_id, actor, [NewEvent(EventType.HANDOFF_HOLD_RELEASED)])
+        opened = session.execute(
+            update(Step)
+            .where(*step_where(export_id, EXPORT_LEVEL, HAND_OFF.name), col(Step.state) == StepState.READY.value)
+            .values(due_at=database_now(runtime.settings.stalled_seconds))
+            .returning(col(Step.name))
+        ).all()
+        record_act(session, account_id, actor, Action.HANDOFF_HOLD_RELEASED, export_id)
+    active = export.state in ACTIVE_STATES
+    return [TaskMessage(export_id, step=row.name) for row in opened] if active else []
+
+
+def _stop_handoff(session: Session, export_id: str) -> None:
+    """Take a ready handoff from its worker, if it has one, so that nobody claims it until a hold is released."""
+    session.execute(
+        update(Step)
+        .where(*step_where(export_id, EXPORT_LEVEL, HAND_OFF.name), col(Step.state) == StepState.READY.value)
+        .values(fence=col(Step.fence) + 1, attempts=0, error=None, lease_until=None, stalled_since=None, due_at=None)
+        .execution_options(synchronize_session=False)
+    )
 
 
 def lock_export(session: Session, account_id: str, export_id: str, precondition: Precondition | None) -> Export:
@@ -108,10 +180,11 @@ def lock_export(session: Session, account_id: str, export_id: str, precondition:
         raise NotFound(f"there is no export {export_id}")
     if export.purged_at is not None:
         raise Purged.for_export(export_id, "nothing more can be done with it")
-    _check_precondition(session, export, precondition)
+    check_precondition(session, export, precondition)
     return export
 
 
-def _check_precondition(session: Session, export: Export, precondition: Precondition | None) -> None:
+def check_precondition(session: Session, export: Export, precondition: Precondition | None) -> None:
+    """Raise what `precondition` raises about the export as this transaction sees it."""
     if precondition is not None:
         precondition(read_model.read_export(session, export.account_id, export.id))

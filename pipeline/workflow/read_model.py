@@ -21,7 +21,7 @@ from pipeline.deliveries.submissions.conversation import EMPTY, read_newest
 from pipeline.deliveries.submissions.submissions import build_submission_views
 from pipeline.exports.event_models import Event
 from pipeline.exports.models import Artifact, Export, ExportPackage, ExportUnit, LineTreatment, Step
-from pipeline.exports.queries import build_acknowledged, event_view, find_export
+from pipeline.exports.queries import build_acknowledged, event_view, find_export, find_request
 from pipeline.exports.schemas.export import (
     MAX_EVENTS_SHOWN,
     MAX_LINES_SHOWN,
@@ -35,6 +35,7 @@ from pipeline.exports.schemas.export import (
     NotificationView,
     PackageState,
     PackageView,
+    PersonsRequestView,
     RulesetView,
     StepView,
     TreatmentView,
@@ -82,6 +83,8 @@ class ExportRows:
     treatment_count: int = 0
     superseded_by: str | None = None
     acknowledged: Event | None = None
+    hold: PersonsRequestView | None = None
+    withdrawal: PersonsRequestView | None = None
     outcome: Outcome = Outcome.IN_PROGRESS
     units_of: range | None = None
 
@@ -166,6 +169,8 @@ def load_export_rows(
         acknowledged=None
         if export.acknowledged_seq is None
         else session.get_one(Event, (export_id, export.acknowledged_seq)),
+        hold=find_request(session, export_id, export.hold_seq),
+        withdrawal=find_request(session, export_id, export.withdrawal_seq),
         outcome=read_outcome(session, export_id),
         units_of=units_of,
     )
@@ -208,6 +213,7 @@ def build_view(rows: ExportRows) -> ExportView:
             undelivered={n.partner_id: n.dead for n in notifications if n.dead},
             retried=_retried_handoffs(rows.tallies),
             headlines={name: describe_headlines(counted) for name, counted in rows.headlines.items()},
+            hold=rows.hold,
         ),
         plan_hash=export.plan_hash,
         revision=export.revision,
@@ -216,6 +222,8 @@ def build_view(rows: ExportRows) -> ExportView:
         quarantined=is_quarantined(export),
         approval=ApprovalView.model_validate(export),
         acknowledged=None if rows.acknowledged is None else build_acknowledged(rows.acknowledged),
+        handoff_hold=rows.hold,
+        withdrawal=rows.withdrawal,
         purged_at=export.purged_at,
         supersedes=export.supersedes_id,
         superseded_by=rows.superseded_by,

@@ -44,7 +44,9 @@ BATCH: Final = 100
 #: They differ after every change of the rules, and say nothing about the goods.
 _OF_THE_RULES: Final = frozenset({"R01", "R02"})
 #: An export that ended like this does not cross with this plan, or has crossed.
-_OVER: Final = frozenset({Outcome.CANCELLED.value, Outcome.SUPERSEDED.value, Outcome.RELEASED.value})
+_OVER: Final = frozenset(
+    {Outcome.CANCELLED.value, Outcome.WITHDRAWN.value, Outcome.SUPERSEDED.value, Outcome.RELEASED.value}
+)
 
 #: Findings name the edition; another edition alone makes no other finding.
 _EDITION: Final = re.compile(r"\bedition [A-Za-z0-9][A-Za-z0-9._-]*")

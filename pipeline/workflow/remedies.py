@@ -12,7 +12,7 @@ from pipeline.deliveries.streams import recovery
 from pipeline.exports.schemas.inbox import Remedy
 from pipeline.workflow.acknowledgements import acknowledge_export, acknowledge_letter, reopen_export, reopen_letter
 from pipeline.workflow.amendments import AMENDING_ROLES
-from pipeline.workflow.interventions import cancel_export, find_for_change, retry_export
+from pipeline.workflow.interventions import cancel_export, find_for_change, release_export, retry_export
 from pipeline.workflow.steps import TaskMessage, stream_tasks
 
 #: The remedies of partners; the others are of exports and deliveries.
@@ -86,6 +86,8 @@ def _apply_to_export(
             return retry_export(runtime, *who)
         case Remedy.CANCEL:
             return cancel_export(runtime, *who)
+        case Remedy.RELEASE:
+            return release_export(runtime, *who)
         case Remedy.ACKNOWLEDGE:
             acknowledge_export(runtime, *who, note, seen_seq=target.seen_seq)
         case Remedy.REOPEN:

@@ -7,7 +7,8 @@ from typing import Final
 from pipeline.deliveries.models import BrokerSubmission
 from pipeline.deliveries.outcomes import describe_arrival, has_arrived
 from pipeline.exports.models import Export, Step
-from pipeline.exports.states import ExportState, StepState, SubmissionState
+from pipeline.exports.schemas.export import PersonsRequestView
+from pipeline.exports.states import ACTIVE_STATES, ExportState, StepState, SubmissionState
 from pipeline.workflow.partner_checks import FILES_NOTHING
 from pipeline.workflow.steps import STEPS_BY_NAME
 
@@ -22,6 +23,9 @@ _SUBMISSION_TEXTS: Final = {
     SubmissionState.FILED: "{partner} filed the entry",
     SubmissionState.RELEASED: "customs released the goods",
     SubmissionState.HELD: "customs holds the goods",
+    SubmissionState.WITHDRAWING: "the withdrawal is requested; waiting for {partner} to confirm it",
+    SubmissionState.WITHDRAWN: "withdrawn: {partner} files no entry",
+    SubmissionState.NOT_WITHDRAWN: "{partner} filed the entry although its withdrawal is requested",
     SubmissionState.FAILED: "the handoff could not be delivered to {partner}",
 }
 
@@ -32,6 +36,7 @@ _OVERDUE_TEXTS: Final = {
     SubmissionState.DELIVERED: "{partner} did not answer",
     SubmissionState.RECEIVED: "{partner} can read the handoff but did not answer",
     SubmissionState.ACCEPTED: "{partner} accepted the handoff but did not file the entry",
+    SubmissionState.WITHDRAWING: "{partner} did not confirm the withdrawal",
     SubmissionState.FILED: "{partner} filed the entry but customs did not release the goods",
 }
 
@@ -45,13 +50,20 @@ def describe_export(
     undelivered: Mapping[str, int],
     retried: Mapping[str, str],
     headlines: Mapping[str, str | None],
+    hold: PersonsRequestView | None = None,
 ) -> str:
     """Return the sentence; `undelivered` counts the dead letters by recipient.
 
     `retried` has the error of each handoff that waits for its next attempt, by customs broker; `headlines` counts the
-    entries of each submission whose entries differ.
+    entries of each submission whose entries differ; `hold` says who holds the handoff.
     """
     state = ExportState(export.state)
+    if hold is not None and export.state in ACTIVE_STATES:
+        since = hold.at.astimezone(UTC)
+        return (
+            f"The handoff is held by {hold.by} since {since:%Y-%m-%d %H:%M:%S} UTC: {hold.reason};"
+            f" {export.units_closed} of {export.units_total} units are closed"
+        )
     if state is ExportState.ACCEPTED:
         return "Accepted; waiting for a worker to begin"
     if state is ExportState.EXECUTING:

@@ -70,6 +70,7 @@ _CLAIM: Final = (
     .where(
         *THIS_STEP,
         _steps.state == StepState.READY.value,
+        _steps.due_at.is_not(None),  # else a person holds the handoff
         is_free(_steps, LEASE_SECONDS),
         ~waits_for_retry(_steps),
         export_is_active(bindparam("at_export")),
@@ -160,8 +161,8 @@ class StepChange:
         return cls(unit_no, step, _WAITING, _DONE, 0, 1, 1, started_seconds=-seconds, finished_seconds=0)
 
     @classmethod
-    def open(cls, unit_no: int, step: str, due_seconds: float) -> Self:
-        """Return the change of a step to ready, due in `due_seconds`."""
+    def open(cls, unit_no: int, step: str, due_seconds: float | None) -> Self:
+        """Return the change of a step to ready, due in `due_seconds`; None: when the hold of the handoff is released."""
         return cls(unit_no, step, _WAITING, _READY, due_seconds=due_seconds)
 
     @classmethod

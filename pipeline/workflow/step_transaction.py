@@ -14,13 +14,14 @@ from sqlmodel import Session
 from config.settings import Settings
 from pipeline.core import tracing
 from pipeline.core.db import constants, table
+from pipeline.core.errors import Fenced
 from pipeline.core.failpoints import failpoint
 from pipeline.core.metrics import observe
 from pipeline.core.spans import Attributes, Span
 from pipeline.deliveries.streams import streams
 from pipeline.deliveries.streams.held_streams import HeldStreams
 from pipeline.exports import events
-from pipeline.exports.events import EventType, NewEvent
+from pipeline.exports.events import EventType, LockedExport, NewEvent
 from pipeline.exports.metrics import DONE, STEP_SECONDS
 from pipeline.exports.models import Step
 from pipeline.exports.states import ACTIVE_STATES, ExportState, StepState
@@ -60,7 +61,7 @@ _NONE_HELD: Final = HeldStreams()
 
 
 class ExportEnded(Exception):
-    """The export ended during the transaction, so no further step may start in it."""
+    """The export ended during the transaction, or its handoff is held: no further step may start in it."""
 
 
 class DoneStep(NamedTuple):
@@ -125,7 +126,8 @@ def commit_steps(
     """Write the results of the `others` after the written step, and open the next steps; return what was done.
 
     `prepared` are the results of preparation, by step. `renderer` will release the renderer; without it, no step that
-    needs the renderer is claimed. Raises ExportEnded if the export has ended and there are `others`.
+    needs the renderer is claimed. Raises ExportEnded if there are `others`, and the export has ended or they have a
+    handoff that a person holds; and Fenced if the step itself is that handoff.
     """
     # All transactions lock in this order: the steps' own new rows, the export's row, the rows of its steps.
     context = written.context
@@ -141,8 +143,7 @@ def commit_steps(
         session, export_id, first.name, happened, closed_units=int(CLOSE_UNIT in specs), starts=first is STEPS[0]
     )
     active = export.state in ACTIVE_STATES
-    if others and not active:
-        raise ExportEnded
+    _check_goes_on(export, specs, active=active)
     changes = [StepChange.finish(context, done[0].seconds)]
     changes += [StepChange.pass_through(each.context.unit_no, each.context.step, each.seconds) for each in done[1:]]
     tasks, claimed = list[TaskMessage](), list[StepContext]()
@@ -150,7 +151,8 @@ def commit_steps(
         if opener is CLOSE_UNIT and export.open_units:
             continue
         # Another unit may have failed: then the next step becomes ready, but starts only after a person retries the export.
-        inline = active and opener.continues(prepared.get(opener.name))
+        waits = export.is_held and HAND_OFF.name in opener.opens
+        inline = active and not waits and opener.continues(prepared.get(opener.name))
         for following in map(STEPS_BY_NAME.__getitem__, opener.opens):
             unit_no = _unit_no(following, context)
             if following in specs:
@@ -159,7 +161,7 @@ def commit_steps(
                 changes.append(StepChange.open_and_claim(unit_no, following.name, settings.lease_seconds))
                 claimed.append(replace(context, unit_no=unit_no, step=following.name, fence=1, attempt=1, unit=None))
                 continue
-            changes.append(StepChange.open(unit_no, following.name, settings.stalled_seconds))
+            changes.append(StepChange.open(unit_no, following.name, None if waits else settings.stalled_seconds))
             # Within a unit the caller's chain continues by itself.
             if not opener.per_unit:
                 tasks.append(TaskMessage(export_id, step=following.name))
@@ -169,6 +171,14 @@ def commit_steps(
         tasks += stream_tasks(prepared.get(first.name) or ()) + _complete_if_last(session, settings, context)
     held = prepared[HAND_OFF.name].held if claimed and HAND_OFF in specs else _NONE_HELD
     return Committed(tuple(done), tuple(tasks), tuple(claimed), held)
+
+
+def _check_goes_on(export: LockedExport, specs: Sequence[StepSpec], *, active: bool) -> None:
+    held = export.is_held and HAND_OFF in specs
+    if held and specs[0] is HAND_OFF:
+        raise Fenced
+    if len(specs) > 1 and (held or not active):
+        raise ExportEnded
 
 
 def before_commit(specs: Iterable[StepSpec]) -> None:

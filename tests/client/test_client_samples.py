@@ -19,7 +19,12 @@ pytestmark = pytest.mark.system
 URL: Final = "https://exports.example"
 
 #: The calls that the service refuses after an export was executed, or without such a delivery.
-REFUSED: Final = {"cancelExport": "INVALID_STATE", "retryExport": "INVALID_STATE", "resendDelivery": "NOT_FOUND"}
+REFUSED: Final = {
+    "cancelExport": "INVALID_STATE",
+    "retryExport": "INVALID_STATE",
+    "holdExport": "INVALID_STATE",
+    "resendDelivery": "NOT_FOUND",
+}
 
 
 def iterate_samples(url: str) -> Iterator[tuple[str, str, dict[str, Any]]]:

@@ -35,6 +35,9 @@ STATUSES = {
     SubmissionState.FILED: Outcome.FILED,
     SubmissionState.RELEASED: Outcome.RELEASED,
     SubmissionState.HELD: Outcome.HELD,
+    SubmissionState.WITHDRAWING: Outcome.WITHDRAWING,
+    SubmissionState.WITHDRAWN: Outcome.WITHDRAWN,
+    SubmissionState.NOT_WITHDRAWN: Outcome.NOT_WITHDRAWN,
     SubmissionState.FAILED: Outcome.UNDELIVERABLE,
 }
 STATES = {
@@ -62,11 +65,13 @@ def shape(
     *,
     overdue: bool = False,
     dead: str | None = None,
+    held: bool = False,
 ) -> None:
     """Set the states of a handed-off export's rows. `dead` is the partner whose deliveries are dead."""
     late = LATE if overdue else None
     with runtime.db.write() as session:
         session.execute(update(Export).where(col(Export.id) == export_id).values(state=state.value))
+        session.execute(update(Export).where(col(Export.id) == export_id).values(hold_seq=1 if held else None))
         session.execute(
             update(BrokerSubmission)
             .where(col(BrokerSubmission.export_id) == export_id)
@@ -118,8 +123,10 @@ def test_triggers_keep_what_the_facts_say(runtime: Runtime) -> None:
         ExportState, SubmissionState, (False, True), (None, "warehouse")
     ):
         if state is ExportState.EXECUTED or (overdue and dead and status is SubmissionState.REJECTED):
-            shape(runtime, export_id, state, status, overdue=overdue, dead=dead)
-            derived = outcomes.derive_outcome(state, status, undelivered=dead is not None, overdue=overdue)
+            shape(runtime, export_id, state, status, overdue=overdue, dead=dead, held=overdue)
+            derived = outcomes.derive_outcome(
+                state, status, held=overdue, undelivered=dead is not None, overdue=overdue
+            )
             with runtime.db.read() as session:
                 assert outcomes.read_outcome(session, export_id) is derived, (state, status, overdue, dead)
 

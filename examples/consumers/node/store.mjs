@@ -58,10 +58,12 @@ function work(type, data) {
   switch (type) {
     case 'exports.package.recorded.v1':
       return { line: about(data.unitRef, data.packageRef, data.sscc ?? data.lpn, data.shipTo.name) };
+    case 'exports.package.withdrawn.v1':
     case 'exports.package.superseded.v1':
       return { line: about(data.unitRef, data.packageRef, 'superseded') };
     case 'exports.handoff.ready.v1':
       return { line: about(data.submissionId, 'to file'), submissionId: data.submissionId, answerTo: data.acknowledgementUrl };
+    case 'exports.handoff.withdrawn.v1':
     case 'exports.handoff.superseded.v1':
       return { line: about(data.submissionId, 'superseded') };
     case 'exports.handoff.replied.v1':

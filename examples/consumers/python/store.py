@@ -36,11 +36,11 @@ def keep(store: sqlite3.Connection, event: Mapping[str, Any]) -> str | None:
         match event["type"]:
             case "exports.package.recorded.v1":
                 return _recorded(store, data)
-            case "exports.package.superseded.v1":
+            case "exports.package.superseded.v1" | "exports.package.withdrawn.v1":
                 return _package_superseded(store, data)
             case "exports.handoff.ready.v1":
                 return _handed_off(store, event["id"], data)
-            case "exports.handoff.superseded.v1":
+            case "exports.handoff.superseded.v1" | "exports.handoff.withdrawn.v1":
                 return _handoff_superseded(store, data)
             case "exports.handoff.replied.v1":
                 return f"{data['exportId']} {data['submissionId']} message {data['messageId']}: {data['text']}"

@@ -15,7 +15,7 @@ from pipeline.customs.reference.entry import entry_rules
 from pipeline.exports import sscc
 from pipeline.exports.models import Export, ExportPackage, ExportUnit
 from pipeline.exports.schemas.plan import Plan, Unit
-from pipeline.exports.states import ExportState
+from pipeline.exports.states import Outcome
 
 #: For so many years after an export, no other one has its control number or one of its SSCCs.
 CONTROL_NUMBER_YEARS: Final = 3
@@ -26,8 +26,8 @@ _CONTROL_NUMBER: Final = (
 )
 _GS1: Final = "GS1 General Specifications, SSCC: no SSCC is used again within a year"
 
-#: Exports in these states bring no goods over the border.
-_WITHOUT_GOODS: Final = (ExportState.CANCELLED.value, ExportState.SUPERSEDED.value)
+#: Exports with these outcomes bring no goods over the border.
+_WITHOUT_GOODS: Final = (Outcome.CANCELLED.value, Outcome.WITHDRAWN.value, Outcome.SUPERSEDED.value)
 #: How many other exports with one of several invoice numbers are read.
 _MAX_READ: Final = 1_000
 
@@ -36,7 +36,7 @@ _units, _exports, _packages = table(ExportUnit).c, table(Export).c, table(Export
 
 @dataclass
 class OutdatedNumbers:
-    """Numbers that a new export takes over from others: from cancelled ones, and from those of years ago."""
+    """Numbers that a new export takes over from others: from cancelled or withdrawn ones, and from those of years ago."""
 
     keys: list[str] = field(default_factory=list)
     ssccs: list[str] = field(default_factory=list)
@@ -78,7 +78,7 @@ _SSCC_IN_USE: Final = text("NOT released")
 
 def _find_users(key: Any, condition: TextClause, of: str) -> Select[Any]:
     return (
-        select(key.label("key"), _exports.id, _exports.batch_id, _exports.state, _exports.accepted_at)
+        select(key.label("key"), _exports.id, _exports.batch_id, _exports.outcome, _exports.accepted_at)
         .join(table(Export), _exports.id == _units.export_id)
         .where(
             _units.account_id == bindparam("of_account"),
@@ -91,12 +91,12 @@ def _find_users(key: Any, condition: TextClause, of: str) -> Select[Any]:
 
 _same_invoice = (
     _find_users(_units.invoice_key, _HAS_INVOICE, "invoices")
-    .where(_exports.state.not_in(constants(_WITHOUT_GOODS)))
+    .where(_exports.outcome.not_in(constants(_WITHOUT_GOODS)))
     .limit(bindparam("most"))
     .subquery()
 )
 _FIND_USERS: Final = _find_users(_units.control_number_key, _KEY_IN_USE, "numbers").union_all(
-    select(*(_same_invoice.c[name] for name in ("key", "id", "batch_id", "state", "accepted_at")))
+    select(*(_same_invoice.c[name] for name in ("key", "id", "batch_id", "outcome", "accepted_at")))
 )
 
 
@@ -149,7 +149,7 @@ def _check_units(
     others = {row.key: row for row in session.execute(_FIND_USERS, asked)}
     for index, (unit, key) in enumerate(zip(plan.units, keys, strict=True)):
         number, invoice = others.get(key["control_number_key"]), others.get(key["invoice_key"])
-        if number is not None and (number.state in _WITHOUT_GOODS or _is_over(number, now, CONTROL_NUMBER_YEARS)):
+        if number is not None and (number.outcome in _WITHOUT_GOODS or _is_over(number, now, CONTROL_NUMBER_YEARS)):
             outdated.keys.append(number.key)
             outdated.exports.append(number.id)
         elif number is not None:
@@ -176,7 +176,7 @@ def _check_ssccs(
 ) -> Iterator[Finding]:
     pointers = _list_ssccs(plan)
     for carrier in sscc.find_carriers(session, account_id, pointers, plan.batch_id):
-        if _is_over(carrier, now, SSCC_YEARS):
+        if carrier.outcome == Outcome.WITHDRAWN or _is_over(carrier, now, SSCC_YEARS):
             outdated.ssccs.append(carrier.sscc)
             outdated.exports.append(carrier.id)
             continue

@@ -30,7 +30,13 @@ from pipeline.deliveries.models import Notification
 from pipeline.deliveries.outbox.outbox import OPERATOR
 from pipeline.deliveries.schemas.cloudevent import CustomsPackageRef, ExportMessage
 from pipeline.deliveries.schemas.messages import MessageType
-from pipeline.deliveries.schemas.to_broker import HandedUnit, HandoffReady, HandoffReplied, HandoffSuperseded
+from pipeline.deliveries.schemas.to_broker import (
+    HandedUnit,
+    HandoffReady,
+    HandoffReplied,
+    HandoffSuperseded,
+    HandoffWithdrawn,
+)
 from pipeline.deliveries.schemas.to_operator import (
     DeliveryDead,
     EntriesMessage,
@@ -102,6 +108,8 @@ def _build_content(settings: Settings, notification: Notification, message: Expo
             return _build_superseded(message)
         case HandoffReplied():
             return build_replied(message)
+        case HandoffWithdrawn():
+            return _build_withdrawn(message, page if notification.audience == OPERATOR else None)
         case ExportExecuted():
             return _build_executed(message, page)
         case ExportCancelled():
@@ -238,6 +246,22 @@ def _build_superseded(message: HandoffSuperseded) -> EmailContent:
         [_list_packages("Do not file", message.customs_packages)],
         instructions=[
             "Stop work on it, and wait for the new handoff.",
+            "If you filed an entry already, call the sender at once.",
+        ],
+    )
+
+
+def _build_withdrawn(message: HandoffWithdrawn, page: tuple[str, str] | None) -> EmailContent:
+    return EmailContent(
+        f"Export {message.batch_id} is withdrawn: do not file",
+        f"Export {message.batch_id} is withdrawn",
+        [f"Its handoff is no longer valid: {message.reason}"],
+        [_list_packages("Do not file", message.customs_packages)],
+        page=page,
+        instructions=[]
+        if page
+        else [
+            "Stop work on it, and answer the handoff with `withdrawn`.",
             "If you filed an entry already, call the sender at once.",
         ],
     )

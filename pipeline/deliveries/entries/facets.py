@@ -44,6 +44,7 @@ class AnswerStatus(StrEnum):
     SUMMARY_DOCUMENTS_REQUESTED = "summary_documents_requested"
     SUMMARY_REJECTED = "summary_rejected"
     HOLD_REMOVED = "hold_removed"
+    WITHDRAWN = "withdrawn"
     QUERY = "query"
     HELD = "held"
     NOT_RELEASED = "not_released"
@@ -62,6 +63,7 @@ class Headline(StrEnum):
     HELD = "held"  # a hold is open, or customs does not release the goods
     CANCELLED = "cancelled"  # the entry is cancelled
     QUERY = "query"  # the customs broker has questions
+    WITHDRAWN = "withdrawn"  # the customs broker files no entry
     AWAITING = "awaiting"  # the customs broker has not reviewed it
     ACCEPTED = "accepted"  # the customs broker accepts it
     FILED = "filed"  # the entry is filed
@@ -80,6 +82,7 @@ MEANINGS: Final[Mapping[Facet, Mapping[AnswerStatus, str]]] = {
         AnswerStatus.ACCEPTED: "you reviewed it and accept it",
         AnswerStatus.REJECTED: "you reviewed it; `fields` and `message` name the mistakes",
         AnswerStatus.QUERY: "you reviewed it and ask",
+        AnswerStatus.WITHDRAWN: "you file no entry for it, as its withdrawal asks",
     },
     Facet.RELEASE: {
         AnswerStatus.FILED: "the entry is filed; after `released`, the entry summary is",
@@ -154,6 +157,7 @@ SUBMISSION_STATES: Final[Mapping[Headline, SubmissionState]] = {
     Headline.HELD: SubmissionState.HELD,
     Headline.CANCELLED: SubmissionState.HELD,
     Headline.QUERY: SubmissionState.QUERY,
+    Headline.WITHDRAWN: SubmissionState.REJECTED,  # nobody requested it
     Headline.ACCEPTED: SubmissionState.ACCEPTED,
     Headline.FILED: SubmissionState.FILED,
     Headline.CUSTOMS_ACCEPTED: SubmissionState.FILED,
@@ -165,7 +169,7 @@ SUBMISSION_STATES: Final[Mapping[Headline, SubmissionState]] = {
 _SEVERITY: Final[Mapping[str, int]] = {headline: place for place, headline in enumerate(Headline)}
 
 #: The headlines after which nothing is released any more.
-_ENDED: Final = frozenset({Headline.CANCELLED, Headline.REFUSED})
+_ENDED: Final = frozenset({Headline.CANCELLED, Headline.REFUSED, Headline.WITHDRAWN})
 
 #: The headlines after which a person must act first, so that no further status is expected.
 _IN_TROUBLE: Final = frozenset(list(Headline)[: _SEVERITY[Headline.AWAITING]])
@@ -212,6 +216,8 @@ class EntryFacets:
             return Headline.REJECTED
         if release is Headline.REFUSED:
             return release
+        if self.is_withdrawn:
+            return Headline.WITHDRAWN
         if self.holds or release is Headline.HELD:
             return Headline.HELD
         if release is Headline.CANCELLED:
@@ -223,8 +229,18 @@ class EntryFacets:
         return Headline.AWAITING if self.broker is None else Headline.ACCEPTED
 
     @property
+    def is_withdrawn(self) -> bool:
+        """Whether the customs broker says that it files no entry, and none is filed."""
+        return self.broker is AnswerStatus.WITHDRAWN and not self.is_filed
+
+    @property
+    def is_filed(self) -> bool:
+        """Whether an entry is filed, and not cancelled."""
+        return self.release not in (None, AnswerStatus.CANCELLED)
+
+    @property
     def is_open(self) -> bool:
-        """Whether more must follow: it is neither cancelled, refused or seized, nor released and liquidated."""
+        """Whether more must follow: it is not withdrawn, cancelled, refused or seized, nor released and liquidated."""
         is_liquidated = self.summary is AnswerStatus.SUMMARY_LIQUIDATED
         return not (self.headline in _ENDED or (self.headline is Headline.RELEASED and is_liquidated))
 
@@ -327,9 +343,18 @@ class EntriesStatus:
     expected_after: SubmissionState | None
 
 
-def summarize_entries(entries: Iterable[EntryFacets]) -> EntriesStatus:
-    """Return what the entries say together. Their worst headline counts."""
+def summarize_entries(entries: Iterable[EntryFacets], *, withdrawing: bool = False) -> EntriesStatus:
+    """Return what the entries say together. Their worst headline counts.
+
+    After a request to withdraw the export, only whether an entry is filed counts, and whether each is withdrawn.
+    """
     every = list(entries)
+    if withdrawing:
+        if any(each.is_filed for each in every):
+            return EntriesStatus(SubmissionState.NOT_WITHDRAWN, None)
+        done = every and all(each.is_withdrawn or each.release is AnswerStatus.CANCELLED for each in every)
+        waits = SubmissionState.WITHDRAWING
+        return EntriesStatus(SubmissionState.WITHDRAWN, None) if done else EntriesStatus(waits, waits)
     headlines = sorted((each.headline for each in every), key=_SEVERITY.__getitem__)
     awaiting = SubmissionState.RECEIVED if any(each.received for each in every) else None
 

@@ -8,7 +8,7 @@ from typing import Any, Final, cast
 from sqlalchemy import select
 from sqlmodel import Session, col
 
-from pipeline.deliveries.entries.facets import NEEDS_LOOK, AnswerStatus, EntriesChange, describe_headlines
+from pipeline.deliveries.entries.facets import EntriesChange, describe_headlines
 from pipeline.deliveries.models import BrokerSubmission
 from pipeline.deliveries.outbox import outbox
 from pipeline.deliveries.outbox.outbox import OPERATOR, Enqueued, NewNotification
@@ -29,13 +29,14 @@ def enqueue_answer(
     arrived_at: datetime,
     change: EntriesChange,
     outcome: Outcome,
+    *,
+    needs_look: bool,
 ) -> Enqueued:
     """Enqueue the messages about a recorded answer; none if it moves no entry and needs no person.
 
     The next sweep publishes the streams: answers come by several interfaces, and none of them waits for the message
     broker.
     """
-    needs_look = AnswerStatus(answer.status) in NEEDS_LOOK
     if not (needs_look or change.progressed or change.settles):
         return Enqueued()
     export, submission = session.execute(

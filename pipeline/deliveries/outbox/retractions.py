@@ -1,8 +1,8 @@
-"""Retractions: notify an export's recipients that it was superseded or cancelled."""
+"""Retractions: notify an export's recipients that it was superseded, cancelled or withdrawn."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import or_, select, update
 from sqlmodel import Session, col
@@ -14,9 +14,9 @@ from pipeline.deliveries.outbox import outbox
 from pipeline.deliveries.outbox.outbox import BROKER, WAREHOUSE, Enqueued, NewNotification
 from pipeline.deliveries.schemas.cloudevent import CustomsPackageRef, RevisionRef
 from pipeline.deliveries.schemas.messages import MessageType
-from pipeline.deliveries.schemas.to_broker import HandoffSuperseded
+from pipeline.deliveries.schemas.to_broker import HandoffSuperseded, HandoffWithdrawn
 from pipeline.deliveries.schemas.to_operator import ExportCancelled
-from pipeline.deliveries.schemas.to_warehouse import PackageSuperseded
+from pipeline.deliveries.schemas.to_warehouse import PackageSuperseded, PackageWithdrawn
 from pipeline.exports.models import Export, ExportPackage, ExportUnit
 from pipeline.exports.states import Outcome
 
@@ -47,6 +47,32 @@ def retract_superseded(
         *_package_notifications(session, old, by, notified, planned),
     ]
     return _enqueue(session, old, notifications, notified.partners, {}) if notifications else Enqueued()
+
+
+def retract_withdrawn(
+    session: Session, export: Export, submission: BrokerSubmission, reason: str, url: str
+) -> Enqueued:
+    """Notify operators, upstream service and all partners that may know the export that it is withdrawn.
+
+    Its undelivered messages are cancelled. `url` is where the customs broker answers.
+    """
+    notified = _load_notified(session, export.id)
+    outbox.cancel_unsent(session, export.id)
+    message = HandoffWithdrawn(
+        **outbox.describe_export(export),
+        submission_id=submission.id,
+        notification_ids=sorted(notified.messages[BROKER]),
+        customs_packages=list(_load_units(session, export.id).values()),
+        reason=reason,
+        acknowledgement_url=url,
+    )
+    watchers = outbox.find_watchers(session, export)
+    audiences = (*([BROKER] if notified.messages[BROKER] else []), *watchers)
+    withdrawn = [NewNotification(each, MessageType.HANDOFF_WITHDRAWN, submission.id, message) for each in audiences]
+    for subject, package in _retracted_packages(session, export, notified):
+        about = PackageWithdrawn(**package, reason=reason)
+        withdrawn.append(NewNotification(WAREHOUSE, MessageType.PACKAGE_WITHDRAWN, subject, about))
+    return _enqueue(session, export, withdrawn, notified.partners, watchers)
 
 
 def retract_cancelled(session: Session, export: Export) -> Enqueued:
@@ -142,6 +168,14 @@ def _handoff_notifications(
 def _package_notifications(
     session: Session, old: Export, by: RevisionRef, notified: _Notified, planned: Collection[tuple[str, str]]
 ) -> Iterator[NewNotification]:
+    for subject, package in _retracted_packages(session, old, notified):
+        dropped = (package["unit_ref"], package["package_ref"]) not in planned
+        message = PackageSuperseded(**package, superseded_by=by, dropped=dropped)
+        yield NewNotification(WAREHOUSE, MessageType.PACKAGE_SUPERSEDED, subject, message)
+
+
+def _retracted_packages(session: Session, old: Export, notified: _Notified) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the subject and the members of the message about each package that a warehouse may know."""
     if not notified.messages[WAREHOUSE]:
         return
     units = _load_units(session, old.id)
@@ -157,20 +191,20 @@ def _package_notifications(
         recorded = outbox.derive_notification_id(old.id, old.revision, WAREHOUSE, MessageType.PACKAGE_RECORDED, subject)
         if recorded not in notified.messages[WAREHOUSE]:
             continue
-        message = PackageSuperseded(
-            **outbox.describe_export(old),
-            version=old.revision,
-            notification_ids=[recorded],
-            unit_ref=unit.unit_ref,
-            customs_package_id=unit.customs_package_id,
-            customs_package_number=unit.package_number,
-            package_ref=package_ref,
-            sscc=sscc,
-            lpn=lpn,
-            superseded_by=by,
-            dropped=(unit.unit_ref, package_ref) not in planned,
+        yield (
+            subject,
+            {
+                **outbox.describe_export(old),
+                "version": old.revision,
+                "notification_ids": [recorded],
+                "unit_ref": unit.unit_ref,
+                "customs_package_id": unit.customs_package_id,
+                "customs_package_number": unit.package_number,
+                "package_ref": package_ref,
+                "sscc": sscc,
+                "lpn": lpn,
+            },
         )
-        yield NewNotification(WAREHOUSE, MessageType.PACKAGE_SUPERSEDED, subject, message)
 
 
 def _load_units(session: Session, export_id: str) -> dict[int, CustomsPackageRef]:

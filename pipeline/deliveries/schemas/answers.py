@@ -17,6 +17,7 @@ StatusName = Literal[
     "accepted",
     "rejected",
     "query",
+    "withdrawn",
     "filed",
     "replaced",
     "customs_accepted",

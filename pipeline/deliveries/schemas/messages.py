@@ -4,7 +4,7 @@ from enum import StrEnum
 from typing import Final, Self
 
 from pipeline.deliveries.schemas.cloudevent import ExportMessage
-from pipeline.deliveries.schemas.to_broker import HandoffReady, HandoffReplied, HandoffSuperseded
+from pipeline.deliveries.schemas.to_broker import HandoffReady, HandoffReplied, HandoffSuperseded, HandoffWithdrawn
 from pipeline.deliveries.schemas.to_operator import (
     DeliveryDead,
     EntryProgressed,
@@ -17,7 +17,7 @@ from pipeline.deliveries.schemas.to_operator import (
     HandoffOverdue,
     PlanRechecked,
 )
-from pipeline.deliveries.schemas.to_warehouse import PackageRecorded, PackageSuperseded
+from pipeline.deliveries.schemas.to_warehouse import PackageRecorded, PackageSuperseded, PackageWithdrawn
 from pipeline.exports.schemas.plan import StrictModel
 
 _BROKER: Final = "customs_broker"
@@ -54,8 +54,15 @@ class MessageType(StrEnum):
     HANDOFF_READY = "exports.handoff.ready.v1", "Handoff", HandoffReady, (_BROKER,)
     HANDOFF_SUPERSEDED = "exports.handoff.superseded.v1", "Handoff superseded", HandoffSuperseded, (_BROKER,)
     HANDOFF_REPLIED = "exports.handoff.replied.v1", "Message about a handoff", HandoffReplied, (_BROKER,), True
+    HANDOFF_WITHDRAWN = (
+        "exports.handoff.withdrawn.v1",
+        "Handoff withdrawn",
+        HandoffWithdrawn,
+        (_BROKER, _OPERATOR, _UPSTREAM),
+    )
     PACKAGE_RECORDED = "exports.package.recorded.v1", "Package", PackageRecorded, (_WAREHOUSE,)
     PACKAGE_SUPERSEDED = "exports.package.superseded.v1", "Package superseded", PackageSuperseded, (_WAREHOUSE,)
+    PACKAGE_WITHDRAWN = "exports.package.withdrawn.v1", "Package withdrawn", PackageWithdrawn, (_WAREHOUSE,)
     EXPORT_EXECUTED = "exports.export.executed.v1", "Export executed", ExportExecuted, (_OPERATOR, _UPSTREAM)
     EXPORT_FAILED = "exports.export.failed.v1", "Export failed", ExportFailed, (_OPERATOR, _UPSTREAM)
     HANDOFF_OVERDUE = "exports.handoff.overdue.v1", "Handoff overdue", HandoffOverdue, (_OPERATOR,), True
@@ -80,7 +87,7 @@ class MessageType(StrEnum):
         return sentence[:1].upper() + sentence[1:]
 
 
-#: Messages that a newer revision replaces. They must not be resent after that, because recipients would believe them.
+#: Messages that a newer revision replaces, and a withdrawal takes back. They must not be resent after that, because recipients would believe them.
 HELD_UNTIL_SUPERSEDED: Final = (MessageType.HANDOFF_READY.value, MessageType.PACKAGE_RECORDED.value)
 
 

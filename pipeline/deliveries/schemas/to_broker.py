@@ -1,4 +1,4 @@
-"""Messages to customs brokers: a handoff, and its retraction. Closed, camelCase."""
+"""Messages to customs brokers: a handoff, and its retractions. Closed, camelCase."""
 
 from typing import Final
 
@@ -103,3 +103,13 @@ class HandoffSuperseded(ExportMessage):
     notification_ids: list[str] = Field(description="CloudEvent ids of the messages that are no longer valid")
     customs_packages: list[CustomsPackageRef]
     superseded_by: RevisionRef
+
+
+class HandoffWithdrawn(ExportMessage):
+    """To the customs broker and the operator: the export is withdrawn. File no entry, and answer `withdrawn`."""
+
+    submission_id: str
+    notification_ids: list[str] = Field(description="CloudEvent ids of the messages that are no longer valid")
+    customs_packages: list[CustomsPackageRef]
+    reason: str
+    acknowledgement_url: str = Field(description="Where to post the broker's answers")

@@ -1,8 +1,9 @@
 """Messages to operators; a cancellation also goes to recipients of an earlier revision. Closed, camelCase."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, BeforeValidator, Field, WithJsonSchema
 
 from pipeline.core.findings import Finding
 from pipeline.deliveries.schemas.answers import FieldAnswer
@@ -13,11 +14,28 @@ from pipeline.exports.states import Outcome
 Relative = Annotated[str, Field(description="Relative to the API's address")]
 
 
+#: The words of messages of version 1 for later outcomes: readers may refuse a word that their version does not list.
+_OLDER_WORDS: Final[Mapping[Any, Outcome]] = {
+    Outcome.HANDOFF_HELD: Outcome.IN_PROGRESS,
+    Outcome.WITHDRAWING: Outcome.WITH_BROKER,
+    Outcome.WITHDRAWN: Outcome.CANCELLED,
+    Outcome.NOT_WITHDRAWN: Outcome.FILED,
+}
+
 AtThisMoment = Annotated[
     Outcome | None,
+    BeforeValidator(lambda outcome: _OLDER_WORDS.get(outcome, outcome)),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"enum": [each.value for each in Outcome if each not in _OLDER_WORDS], "type": "string"},
+                {"type": "null"},
+            ]
+        }
+    ),
     Field(
         description="The outcome of the export when the message was written; null in messages of earlier versions."
-        " `GET /api/exports/{id}` has the current one"
+        " `GET /api/exports/{id}` has the current one, and more words"
     ),
 ]
 

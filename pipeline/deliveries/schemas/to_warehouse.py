@@ -46,8 +46,8 @@ class PackageRecorded(ExportMessage):
     truck: plan.OptionalTruck = None
 
 
-class PackageSuperseded(ExportMessage):
-    """To the warehouse: the message about one package is no longer valid. It has no price or customs fact."""
+class RetractedPackage(ExportMessage):
+    """A package whose message is no longer valid."""
 
     version: int = Field(description="The revision of the export that is no longer valid")
     notification_ids: list[str] = Field(description="CloudEvent ids of the messages that are no longer valid")
@@ -57,5 +57,16 @@ class PackageSuperseded(ExportMessage):
     package_ref: str
     sscc: str | None
     lpn: str | None
+
+
+class PackageSuperseded(RetractedPackage):
+    """To the warehouse: the message about one package is no longer valid. It has no price or customs fact."""
+
     superseded_by: RevisionRef
     dropped: bool = Field(description="Whether the newer revision has no package of this unitRef and packageRef")
+
+
+class PackageWithdrawn(RetractedPackage):
+    """To the warehouse: one package does not leave, because its export is withdrawn. It has no price or customs fact."""
+
+    reason: str

@@ -22,6 +22,7 @@ MAX_MESSAGE: Final = 1000
 CHOICES: Final[Mapping[AnswerStatus, str]] = {
     AnswerStatus.RECEIVED: "Received; our answer follows",
     AnswerStatus.ACCEPTED: "We accept it and will file",
+    AnswerStatus.WITHDRAWN: "We file no entry: it is withdrawn",
     AnswerStatus.QUERY: "We have a question",
     AnswerStatus.REMARK: "A remark that needs no answer",
     AnswerStatus.REJECTED: "We reject it: something has to be corrected",
@@ -81,9 +82,18 @@ class AnswerableUnit:
     skus: Sequence[str]
 
 
-def list_choices(status: SubmissionState, answered: Collection[str]) -> dict[AnswerStatus, str]:
-    """Return the answers that may follow those of the statuses `answered`, with their words."""
-    passed = {*_PASSED.get(status, ()), *([AnswerStatus.RECEIVED] if answered else [])}
+def list_choices(
+    status: SubmissionState, answered: Collection[str], *, withdrawing: bool = False
+) -> dict[AnswerStatus, str]:
+    """Return the answers that may follow those of the statuses `answered`, with their words.
+
+    Only a withdrawal that was requested can be confirmed.
+    """
+    passed = {
+        *_PASSED.get(status, ()),
+        *([AnswerStatus.RECEIVED] if answered else []),
+        *([] if withdrawing else [AnswerStatus.WITHDRAWN]),
+    }
     return {
         choice: words
         for choice, words in CHOICES.items()

@@ -16,7 +16,7 @@ from pipeline.core.errors import InvalidState, NotInHandoff, Purged, ValidationF
 from pipeline.core.runtime import Runtime
 from pipeline.core.text_safety import make_legible
 from pipeline.deliveries.entries import entries
-from pipeline.deliveries.entries.facets import AnswerStatus, EntriesChange, fold_entries, summarize_entries
+from pipeline.deliveries.entries.facets import NEEDS_LOOK, AnswerStatus, EntriesChange, fold_entries, summarize_entries
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, ConversationMessage
 from pipeline.deliveries.outbox import answer_messages
 from pipeline.deliveries.outcomes import read_outcome
@@ -58,6 +58,7 @@ class _Found:
     state: SubmissionState
     now: datetime
     last_at: datetime | None  # when the newest answer arrived
+    withdrawing: bool  # a person requested the withdrawal of the export
 
     @property
     def arrival(self) -> datetime:
@@ -92,13 +93,18 @@ def _record_prepared(
     earlier = fold_entries(stored, (each for each in answers if each.id != answer.id))
     change = EntriesChange(earlier, fold_entries(stored, answers))
     entries.write_changed(session, submission_id, change.after, stored)
-    before, after = summarize_entries(earlier.values()), summarize_entries(change.after.values())
+    before, after = (
+        summarize_entries(each.values(), withdrawing=found.withdrawing) for each in (change.before, change.after)
+    )
     fact = submissions.settle_status(session, settings, submission_id, found.state, before, after)
     outcome = read_outcome(session, export_id)
     said = {name: value for name, value in as_json(answer).items() if value not in (None, [])}
     fact |= {"receivedAt": format_utc(found.arrival), **said, "outcome": outcome.value}
     status = AnswerStatus(answer.status)
-    fact |= answer_messages.enqueue_answer(session, submission_id, answer, found.arrival, change, outcome).fact
+    crosses = fact["moved"] and after.state is SubmissionState.NOT_WITHDRAWN
+    fact |= answer_messages.enqueue_answer(
+        session, submission_id, answer, found.arrival, change, outcome, needs_look=status in NEEDS_LOOK or crosses
+    ).fact
     return [NewEvent(_EVENTS.get(status, EventType.BROKER_ACKNOWLEDGED), {"submissionId": submission_id} | fact)]
 
 
@@ -110,12 +116,13 @@ def _find(session: Session, submission_id: str) -> _Found:
             col(BrokerSubmission.state),
             statement_now(),
             last.where(table(Acknowledgement).c.submission_id == submission_id).scalar_subquery(),
+            col(Export.withdrawal_seq),
         )
         .join_from(BrokerSubmission, Export, col(Export.id) == col(BrokerSubmission.export_id))
         .where(col(BrokerSubmission.id) == submission_id)
     ).one()
-    purged_at, state, now, last_at = row
-    return _Found(purged_at, SubmissionState(state), now, last_at)
+    purged_at, state, now, last_at, withdrawal_seq = row
+    return _Found(purged_at, SubmissionState(state), now, last_at, withdrawal_seq is not None)
 
 
 def _build_row(submission_id: str, answer: AcknowledgementBody) -> dict[str, Any]:

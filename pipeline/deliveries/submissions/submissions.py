@@ -93,6 +93,7 @@ def _find_wait(settings: Settings, status: SubmissionState) -> tuple[float, floa
         SubmissionState.DELIVERED: (settings.deadline_received_seconds, settings.lead_received_seconds),
         SubmissionState.RECEIVED: (settings.deadline_answered_seconds, settings.lead_answered_seconds),
         SubmissionState.ACCEPTED: (settings.deadline_filed_seconds, settings.lead_filed_seconds),
+        SubmissionState.WITHDRAWING: (settings.deadline_answered_seconds, settings.lead_answered_seconds),
         SubmissionState.FILED: (settings.deadline_released_seconds, settings.lead_released_seconds),
     }.get(status)
 
@@ -149,6 +150,8 @@ def settle_status(
     """
     new = after.state or SubmissionState.DELIVERED
     expected = state if state in UNDELIVERED else before.expected_after
+    if state is SubmissionState.WITHDRAWN:
+        expected = None
     moved = new is not state
     # A message to the customs broker gave its question a deadline, which ends with the next answer.
     resets = expected != after.expected_after or (state is SubmissionState.QUERY and after.expected_after is None)

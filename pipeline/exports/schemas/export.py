@@ -213,6 +213,21 @@ class AcknowledgedView(View):
     note: str | None
 
 
+class PersonsRequestView(View):
+    """What a person requested about an export, and why."""
+
+    seq: int = Field(description="The number of the event that records it")
+    by: str
+    at: datetime
+    reason: str
+
+
+class ReasonRequest(StrictModel):
+    """Why a person holds the handoff of an export, or withdraws the export."""
+
+    reason: LongText = Field(min_length=1, description="Partners read the reason of a withdrawal")
+
+
 class AcknowledgeRequest(StrictModel):
     """Acknowledge the outcome of an export."""
 
@@ -250,6 +265,14 @@ class ExportView(View):
     approval: ApprovalView | None = Field(None, description="Who approved the plan, and who sent it")
     acknowledged: AcknowledgedView | None = Field(
         None, description="The acknowledgement of its outcome; null from the next fact on that needs a person"
+    )
+    handoff_hold: PersonsRequestView | None = Field(
+        None,
+        alias="handoffHold",
+        description="Who holds its handoff until it is released; neither a legal hold nor one of customs",
+    )
+    withdrawal: PersonsRequestView | None = Field(
+        None, description="Who requested its withdrawal, and why; `outcome` says how far it is"
     )
     purged_at: datetime | None = Field(
         None, alias="purgedAt", description="When its payload was purged; its hashes and its log are kept"

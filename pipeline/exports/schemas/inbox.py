@@ -16,6 +16,8 @@ class Cause(StrEnum):
 
     QUARANTINED = "quarantined"
     FAILED = "failed"
+    HANDOFF_HELD = "handoff_held"
+    NOT_WITHDRAWN = "not_withdrawn"
     OVERDUE = "overdue"
     REJECTED = "rejected"
     QUERY = "query"
@@ -29,6 +31,7 @@ class Remedy(StrEnum):
 
     RETRY = "retry"
     CANCEL = "cancel"
+    RELEASE = "release"
     RESEND = "resend"
     AMEND = "amend"
     REPLY = "reply"
@@ -42,6 +45,8 @@ class Remedy(StrEnum):
 REMEDIES: Final[Mapping[Cause, tuple[Remedy, ...]]] = {
     Cause.QUARANTINED: (Remedy.RETRY, Remedy.AMEND, Remedy.CANCEL),
     Cause.FAILED: (Remedy.RETRY, Remedy.AMEND, Remedy.CANCEL),
+    Cause.HANDOFF_HELD: (Remedy.RELEASE, Remedy.CANCEL),
+    Cause.NOT_WITHDRAWN: (Remedy.ACKNOWLEDGE,),
     Cause.OVERDUE: (Remedy.RESEND, Remedy.ACKNOWLEDGE),
     Cause.REJECTED: (Remedy.AMEND, Remedy.ACKNOWLEDGE),
     Cause.QUERY: (Remedy.REPLY, Remedy.AMEND, Remedy.ACKNOWLEDGE),

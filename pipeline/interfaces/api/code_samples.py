@@ -39,7 +39,7 @@ _CURL_OPTIONS: Final = {
 }
 
 #: A body with a plan has hundreds of lines; the reader has it in a file.
-_BODY_FILES: Final = {"Plan": "plan.json", "ExecuteRequest": "command.json"}
+_BODY_FILES: Final = {"Plan": "plan.json", "ExecuteRequest": "command.json", "ReasonRequest": "reason.json"}
 
 #: The statements of the Python client by the operation's id.
 _PYTHON_STATEMENTS: Final = {
@@ -67,6 +67,15 @@ for event in api.follow("batch_2026_1124_01"):
     "readFeed": """\
 for event in api.account_events():
     print(event.id, event.batch_id, event.type)""",
+    "holdExport": """\
+export = api.hold("batch_2026_1124_01", "the buyer asks to wait")
+print(export.outcome)""",
+    "withdrawExport": """\
+export = api.withdraw("batch_2026_1124_01", "the buyer cancelled the order")
+print(export.outcome)""",
+    "releaseExport": """\
+export = api.release("batch_2026_1124_01")
+print(export.outcome)""",
     "cancelExport": """\
 export = api.cancel("batch_2026_1124_01")
 print(export.state)""",
@@ -119,6 +128,21 @@ for await (const event of api.events("batch_2026_1124_01")) {
     "readFeed": """\
 const { data } = await api.GET("/api/events", { params: { query: { limit: 500 } } });
 for (const item of data.items) console.log(item.id, item.batchId, item.type);""",
+    "holdExport": """\
+const { data } = await api.POST("/api/exports/{id}/hold", {
+  params: { path: { id: "batch_2026_1124_01" } },
+  body: { reason: "the buyer asks to wait" },
+});
+console.log(data.outcome);""",
+    "withdrawExport": """\
+const { data } = await api.POST("/api/exports/{id}/withdraw", {
+  params: { path: { id: "batch_2026_1124_01" } },
+  body: { reason: "the buyer cancelled the order" },
+});
+console.log(data.outcome);""",
+    "releaseExport": """\
+const { data } = await api.POST("/api/exports/{id}/release", { params: { path: { id: "batch_2026_1124_01" } } });
+console.log(data.outcome);""",
     "cancelExport": """\
 const { data } = await api.POST("/api/exports/{id}/cancel", { params: { path: { id: "batch_2026_1124_01" } } });
 console.log(data.state);""",

@@ -1,4 +1,4 @@
-"""Execute, preflight, inspect, list, amend, cancel and retry exports."""
+"""Execute, preflight, inspect, list, amend, cancel, retry and hold exports."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +18,14 @@ from pipeline.core.json_input import Parsed
 from pipeline.core.runtime import Runtime
 from pipeline.exports import plans as export_plans
 from pipeline.exports import queries
-from pipeline.exports.schemas.export import ExecuteRequest, ExportPage, ExportView, PlanReceipt, PreflightReport
+from pipeline.exports.schemas.export import (
+    ExecuteRequest,
+    ExportPage,
+    ExportView,
+    PlanReceipt,
+    PreflightReport,
+    ReasonRequest,
+)
 from pipeline.exports.schemas.filters import ExportFilter
 from pipeline.exports.schemas.plan import Plan
 from pipeline.exports.schemas.registered_plans import RegisteredPlanPage, RegisteredPlanView
@@ -50,9 +57,10 @@ from pipeline.interfaces.api.openapi import (
     EXECUTE_REFUSALS,
     LIST_REFUSALS,
     READ_REFUSALS,
+    refusal_responses,
 )
 from pipeline.interfaces.api.request_body import describe_body, json_body
-from pipeline.workflow import acceptance, amendments, interventions, read_model, registered_plans
+from pipeline.workflow import acceptance, amendments, interventions, read_model, registered_plans, withdrawals
 from pipeline.workflow import preflight as workflow_preflight
 from pipeline.workflow import queries as workflow_queries
 from pipeline.workflow.idempotency import Acceptance
@@ -277,6 +285,65 @@ def retry_export(id: str, request: Request, runtime: RuntimeDep, publisher: Publ
         )
     )
     return export_response(runtime, caller, export_id, 202)
+
+
+ReasonBody = Annotated[Parsed[ReasonRequest], json_body(ReasonRequest)]
+
+
+@router.post(
+    "/{id}/hold",
+    response_model=ExportView,
+    responses={**CHANGE_REFUSALS, **refusal_responses(400, 413)},
+    openapi_extra=describe_body(ReasonRequest),
+)
+def hold_export(id: str, body: ReasonBody, request: Request, runtime: RuntimeDep, caller: Operator) -> Response:
+    """Hold the handoff of an export: its other steps are done, and nothing is sent; a repeat changes nothing."""
+    export_id = interventions.find_for_change(runtime, caller, id)
+    interventions.hold_export(
+        runtime, caller.account_id, export_id, caller.actor, body.model.reason, precondition=read_precondition(request)
+    )
+    return export_response(runtime, caller, export_id)
+
+
+@router.post("/{id}/release", response_model=ExportView, responses=CHANGE_REFUSALS)
+def release_export(
+    id: str, request: Request, runtime: RuntimeDep, publisher: PublisherDep, caller: Operator
+) -> Response:
+    """Release the hold of an export's handoff, and hand it off; a repeat changes nothing."""
+    export_id = interventions.find_for_change(runtime, caller, id)
+    publisher.publish(
+        interventions.release_export(
+            runtime, caller.account_id, export_id, caller.actor, precondition=read_precondition(request)
+        )
+    )
+    return export_response(runtime, caller, export_id)
+
+
+@router.post(
+    "/{id}/withdraw",
+    response_model=ExportView,
+    responses={**CHANGE_REFUSALS, **refusal_responses(400, 413)},
+    openapi_extra=describe_body(ReasonRequest),
+)
+def withdraw_export(
+    id: str, body: ReasonBody, request: Request, runtime: RuntimeDep, publisher: PublisherDep, caller: Operator
+) -> Response:
+    """Withdraw an export after its handoff, until an entry is filed, and notify its recipients; a repeat changes nothing.
+
+    It is withdrawn when the customs broker confirms that it files no entry, or at once if it never had the handoff.
+    """
+    export_id = interventions.find_for_change(runtime, caller, id)
+    publisher.publish(
+        withdrawals.withdraw_export(
+            runtime,
+            caller.account_id,
+            export_id,
+            caller.actor,
+            body.model.reason,
+            precondition=read_precondition(request),
+        )
+    )
+    return export_response(runtime, caller, export_id)
 
 
 def read_precondition(request: Request) -> Callable[[ExportView], None]:

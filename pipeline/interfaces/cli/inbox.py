@@ -16,6 +16,7 @@ app = typer.Typer()
 _COMMANDS = {
     Remedy.RETRY: "exports retry {export}",
     Remedy.CANCEL: "exports cancel {export}",
+    Remedy.RELEASE: "exports release {export}",
     Remedy.RESEND: "exports deliveries resend {delivery}",
     Remedy.REPLY: "exports reply {export} TEXT",
     Remedy.AMEND: "exports amend {export} PLAN.json",

@@ -41,6 +41,9 @@ COMMANDS: Final = {
     "execute": ("exports", "Execute an approved plan."),
     "amend": ("exports", "Replace an executed or failed export with a changed plan and notify its recipients."),
     "cancel": ("exports", "Stop an export that is not handed off yet."),
+    "hold": ("withdrawals", "Hold the handoff of an export until you release it."),
+    "withdraw": ("withdrawals", "Withdraw an export that is handed off, until an entry is filed."),
+    "release": ("withdrawals", "Release the hold of an export's handoff."),
     "retry": ("exports", "Continue a failed export from where it failed."),
     "preflight": ("preflight", "Check a plan without executing it: what is present, missing, or needs a person."),
     "inbox": ("inbox", "List what needs a person, oldest deadline first, with the remedies."),
@@ -110,7 +113,7 @@ PANELS: Final = {
     name: title
     for title, names in {
         "Start": "demo init login whoami profiles open",
-        "Exports": "execute list inspect events artifacts preflight plans plan-templates products orders amend cancel retry inbox reply conversation acknowledge deadlines stats",
+        "Exports": "execute list inspect events artifacts preflight plans plan-templates products orders amend cancel retry hold release withdraw inbox reply conversation acknowledge deadlines stats",
         "Messages": "deliveries listen consume trace schema",
         "Accounts and partners": "accounts people keys partners waivers secrets",
         "Customs rules and tariff": "rules tariff",

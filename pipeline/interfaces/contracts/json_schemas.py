@@ -47,6 +47,7 @@ PUBLISHED: Final[dict[str, PublishedSchema]] = {
         execute_request=export.ExecuteRequest,
         acknowledge_request=export.AcknowledgeRequest,
         new_message=answers.NewMessage,
+        reason_request=export.ReasonRequest,
         acknowledgement=answers.AcknowledgementBody,
         sent_acknowledgement=views.SentAcknowledgement,
         handoff_answer=answers.HandoffAnswer,

@@ -19,8 +19,8 @@ from pipeline.interfaces.event_text import count_noun, format_size
 from pipeline.interfaces.pages.instants import format_instant
 
 _GOOD_OUTCOMES: Final = frozenset({Outcome.ACCEPTED, Outcome.FILED, Outcome.RELEASED})
-_BUSY_OUTCOMES: Final = frozenset({Outcome.IN_PROGRESS, Outcome.WITH_BROKER})
-_BAD_STATUSES: Final = frozenset({*NEEDS_LOOK, SubmissionState.FAILED})
+_BUSY_OUTCOMES: Final = frozenset({Outcome.IN_PROGRESS, Outcome.WITH_BROKER, Outcome.WITHDRAWING})
+_BAD_STATUSES: Final = frozenset({*NEEDS_LOOK, SubmissionState.FAILED, SubmissionState.NOT_WITHDRAWN})
 
 
 def mark_outcome(outcome: Outcome) -> str:

@@ -73,6 +73,8 @@ def show_handoff(handoff: PartnerHandoff, some: HandoffUnits, after: int, links:
         "superseded": "A newer revision has replaced this handoff: an answer is not needed any more.",
         "cancelled": "This export was cancelled: an answer is not needed any more.",
     }.get(handoff.replaced or "", "")
+    if not notice and handoff.withdrawal is not None:
+        notice = f"Withdrawal requested: {handoff.withdrawal} File no entry, and answer “withdrawn”."
     if handoff.message is None:
         notice = "This export was purged when its retention ended. It cannot be answered any more."
     return HandoffPage(

@@ -152,7 +152,9 @@ def describe_handoff(
         "shown": handoff_views.show_handoff(handoff, some, after, links),
         "now": utc_now(),
         "form": form,
-        "statuses": answer_forms.list_choices(submission.submission_status, answered),
+        "statuses": answer_forms.list_choices(
+            submission.submission_status, answered, withdrawing=handoff.withdrawal is not None
+        ),
         "rows": [*form.fields, *[("", "")] * FIELD_ROWS][:FIELD_ROWS],
         "errors": _list_errors(refusal),
         "form_id": form_id,

@@ -69,6 +69,9 @@ class ExportHistory:
     failure: str | None = None
     quarantined: bool = False
     acknowledged_seq: int | None = None
+    withdrawal_seq: int | None = None
+    withdrawal: EventData = field(default_factory=dict)
+    hold_seq: int | None = None  # the event by which a person holds its handoff
     purged_at: datetime | None = None  # when its payload was purged
     failed_step: tuple[int, str] | None = None
     cancelled: bool = False
@@ -216,7 +219,14 @@ def _apply_rare_event(folded: ExportHistory, kind: EventType, data: EventData, e
             folded.quarantined = False
         case EventType.EXPORT_CANCELLED:
             folded.state, folded.cancelled, folded.ended_at = ExportState.CANCELLED, True, at
-            folded.unsent_cancelled_seq = event.seq
+            folded.unsent_cancelled_seq, folded.hold_seq = event.seq, None
+        case EventType.HANDOFF_HELD:
+            folded.hold_seq = event.seq
+        case EventType.EXPORT_WITHDRAWAL_REQUESTED:
+            folded.withdrawal_seq = folded.unsent_cancelled_seq = event.seq
+            folded.withdrawal, folded.may_be_overdue = data, False
+        case EventType.HANDOFF_HOLD_RELEASED:
+            folded.hold_seq = None
         case EventType.HANDOFF_OVERDUE:
             folded.may_be_overdue = True
         case EventType.MESSAGE_WRITTEN:
@@ -224,6 +234,7 @@ def _apply_rare_event(folded: ExportHistory, kind: EventType, data: EventData, e
             folded.may_be_overdue = folded.may_be_overdue and not data["deadlineReset"]
         case EventType.EXPORT_AMENDED if "supersededBy" in data:
             folded.state, folded.superseded, folded.unsent_cancelled_seq = ExportState.SUPERSEDED, True, event.seq
+            folded.hold_seq = None
         case EventType.EXPORT_AMENDED:
             folded.revision, folded.supersedes_id = data["revision"], data["supersedes"]
         case _:

@@ -203,7 +203,10 @@ def _expected_submission(history: ExportHistory, message_rows: MessageRows, data
     states: tuple[SubmissionState, ...]
     # Once the customs broker has answered, the transport no longer changes the status.
     if is_answered:
-        states = (summarize_entries(history.fold_entries().values()).state or SubmissionState.DELIVERED,)
+        folded = summarize_entries(history.fold_entries().values(), withdrawing=history.withdrawal_seq is not None)
+        states = (folded.state or SubmissionState.DELIVERED,)
+    elif history.withdrawal:
+        states = (SubmissionState(history.withdrawal["submissionStatus"]),)
     elif is_delivered:
         states = (SubmissionState.DELIVERED,)
     elif dead_letter_seq:
@@ -237,7 +240,9 @@ def expected_outcome(history: ExportHistory, rows: MessageRows, derived: Sequenc
             overdue = counts and history.may_be_overdue and history.purged_at is None
         elif row.model is Delivery and row.values.get("audience") == "warehouse":
             undelivered = undelivered or _settle_state(row, deliveries.get(row.key["id"])) == DeliveryState.DEAD
-    outcome = derive_outcome(history.state, handoff, undelivered=undelivered, overdue=overdue)
+    outcome = derive_outcome(
+        history.state, handoff, held=history.hold_seq is not None, undelivered=undelivered, overdue=overdue
+    )
     return ExpectedRow(Export, {"id": history.export_id}, {"outcome": outcome.value})
 
 

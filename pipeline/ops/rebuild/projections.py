@@ -145,6 +145,8 @@ def _export_row(facts: ExportFacts) -> ExpectedRow:
         "failure": None if facts.purged else history.failure,
         "quarantined": history.quarantined,
         "acknowledged_seq": history.acknowledged_seq,
+        "hold_seq": history.hold_seq,
+        "withdrawal_seq": history.withdrawal_seq,
         "purged_at": history.purged_at,
     }
     defaults: dict[str, Any] = {"findings": [], "updated_at": history.at, "finished_at": history.ended_at}
@@ -250,10 +252,11 @@ def _step_state(history: ExportHistory, unit_no: int, name: str, *, done: bool, 
 
 def _step_row(history: ExportHistory, unit_no: int, name: str, states: tuple[StepState, ...]) -> ExpectedRow:
     position = next(place for place, spec in enumerate(STEPS) if spec.name == name)
+    waits = history.hold_seq is not None and name == HAND_OFF.name and states == (StepState.READY,)
     return ExpectedRow(
         Step,
         {"export_id": history.export_id, "unit_no": unit_no, "name": name},
-        {"position": position},
+        {"position": position} | ({"due_at": None} if waits else {}),
         {"state": tuple(state.value for state in states)},
     )
 
@@ -269,7 +272,12 @@ def _package_rows(facts: ExportFacts, unit_no: int, recorded: Mapping[str, Any])
         unit, ssccs, export_id=history.export_id, unit_no=unit_no, account_id=facts.account_id
     ):
         expected = _to_expected_row(ExportPackage, ("export_id", "unit_no", "package_ref"), row)
-        yield replace(expected, allowed={"released": (released, True) if facts.ssccs_free else (released,)})
+        yield replace(
+            expected,
+            allowed={
+                "released": (released, True) if facts.ssccs_free or history.withdrawal_seq is not None else (released,)
+            },
+        )
 
 
 def _treatment_rows(facts: ExportFacts, unit_no: int) -> Iterator[ExpectedRow]:

@@ -84,8 +84,16 @@ _OUTCOMES: Final[Mapping[str, Outcome]] = {
     EventType.EXPORT_FAILED: Outcome.NEEDS_ATTENTION,
     EventType.EXPORT_CANCELLED: Outcome.CANCELLED,
     EventType.HANDOFF_OVERDUE: Outcome.OVERDUE,
+    EventType.HANDOFF_HELD: Outcome.HANDOFF_HELD,
+    EventType.HANDOFF_HOLD_RELEASED: Outcome.IN_PROGRESS,
 }
-_COUNTED: Final = (*_STATUS_EVENTS, *_OUTCOMES, EventType.EXPORT_AMENDED, EventType.DELIVERY_DEAD)
+_COUNTED: Final = (
+    *_STATUS_EVENTS,
+    *_OUTCOMES,
+    EventType.EXPORT_AMENDED,
+    EventType.DELIVERY_DEAD,
+    EventType.EXPORT_WITHDRAWAL_REQUESTED,
+)
 
 
 class Fact(NamedTuple):
@@ -227,6 +235,8 @@ def _facts_of(row: Row[Any]) -> Iterator[Fact]:
 def _outcome_of(row: Row[Any]) -> str | None:
     if row.type in _OUTCOMES:
         return _OUTCOMES[row.type].value
+    if row.type == EventType.EXPORT_WITHDRAWAL_REQUESTED:
+        return _reached_status(row.data)
     if row.type == EventType.EXPORT_AMENDED:
         return Outcome.SUPERSEDED.value if "supersededBy" in row.data else None
     if row.type == EventType.DELIVERY_DEAD:

@@ -55,6 +55,12 @@ def test_statuses_are_the_same_in_code_and_in_the_published_schema() -> None:
         (("filed", "replaced"), "filed"),
         (("released", "customs_accepted"), "released"),
         # The newest bad news outranks older good news, and good news answers it.
+        (("accepted", "withdrawn"), "withdrawn"),
+        (("query", "held", "withdrawn"), "withdrawn"),
+        (("withdrawn", "accepted"), "accepted"),
+        (("withdrawn", "filed"), "filed"),
+        (("filed", "withdrawn"), "filed"),
+        (("filed", "cancelled", "withdrawn"), "withdrawn"),
         (("accepted", "query"), "query"),
         (("filed", "query"), "query"),
         (("query", "filed"), "filed"),
@@ -155,7 +161,7 @@ def test_the_worst_entry_decides_for_the_handoff() -> None:
 
 def test_each_bad_status_notifies_and_no_good_one() -> None:
     assert {*AnswerStatus} - NEEDS_LOOK == set(
-        "received remark accepted filed replaced customs_accepted admissible released bill_matched hold_removed"
+        "received remark accepted filed replaced customs_accepted admissible released bill_matched hold_removed withdrawn"
         " summary_filed summary_paid summary_corrected summary_liquidated".split()
     )
 
@@ -230,13 +236,15 @@ def naive_headline(answers: list[Answer], number: str) -> tuple[str, set[str]]:
     progress = [good.index(word) for word in words[last_bad + 1 :] if word in good]
     # After a release, `filed` is about the summary.
     release = good[max(progress)] if progress else words[last_bad] if last_bad >= 0 else None
-    review = [word for word in words if word in ("accepted", "rejected", "query", *good)]
+    review = [word for word in words if word in ("accepted", "rejected", "query", "withdrawn", *good)]
     broker = review[-1] if review else None
 
     if broker == "rejected":
         return "rejected", holds
     if release in ("refused", "seized"):
         return "refused", holds
+    if broker == "withdrawn" and release in (None, "cancelled"):
+        return "withdrawn", holds
     if holds or release in ("not_released", "detained"):
         return "held", holds
     if release == "cancelled":

@@ -105,6 +105,8 @@ def test_list_is_filtered_by_state(harness: ApiHarness) -> None:
         (SubmissionState.DELIVERED, "bad", "overdue"),
         (SubmissionState.DELIVERED, "busy", "with broker"),
         (SubmissionState.RELEASED, "good", "released"),
+        (SubmissionState.WITHDRAWING, "busy", "withdrawing"),
+        (SubmissionState.NOT_WITHDRAWN, "bad", "not withdrawn"),
     ],
 )
 def test_outcome_is_shown_filterable_and_not_green(

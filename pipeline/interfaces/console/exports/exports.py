@@ -32,6 +32,7 @@ from pipeline.interfaces.console.exports.finding_views import fold_findings, sho
 from pipeline.interfaces.console.exports.gantt_views import MAX_UNIT_ROWS, build_gantt
 from pipeline.interfaces.console.exports.line_views import is_below, show_decision, show_lines
 from pipeline.interfaces.console.exports.status_views import show_status
+from pipeline.interfaces.console.exports.stops import find_stop
 from pipeline.interfaces.console.exports.unit_views import UNITS_ON_A_PAGE, show_units
 from pipeline.interfaces.pages import list_views
 from pipeline.interfaces.pages.list_views import FilterLink, ListFilter
@@ -111,13 +112,14 @@ def _list_page(visit: Visit, chosen: ListFilter, cursor: str | None, *, refusal:
 
 
 def _list_dead_letters(visit: Visit, export: ExportView) -> list[DeliveryView]:
-    """Return the dead letters that can be resent: a newer revision replaces some messages of the older one."""
+    """Return the dead letters that can be resent: a newer revision or a withdrawal makes some messages invalid."""
     if not any(each.dead for each in export.notifications):
         return []
     found = queries.list_deliveries(
         visit.runtime, visit.account_id, export_id=export.export_id, state=DeliveryState.DEAD, limit=MOST_ITEMS
     ).items
-    replaced = HELD_UNTIL_SUPERSEDED if export.state is ExportState.SUPERSEDED else ()
+    invalid = export.state is ExportState.SUPERSEDED or export.withdrawal is not None
+    replaced = HELD_UNTIL_SUPERSEDED if invalid else ()
     return [each for each in found if each.event_type not in replaced]
 
 
@@ -162,6 +164,7 @@ def show_export(id: str, visit: Visitor) -> Response:
         tests=visit.caller.has_role(ADMIN),
         hold_link=f"/console/holds/new?export={quote(row.id)}" if _may_hold(visit, row) else None,
         amend_link=amend_link,
+        stop=find_stop(visit.caller, row),
         warnings=fold_findings(
             (each for each in export.findings if each.severity != "note"), visit.caller, f"{link}/findings"
         ),

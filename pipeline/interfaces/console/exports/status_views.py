@@ -20,6 +20,7 @@ from pipeline.interfaces.pages.instants import mark_instants
 
 #: The buttons of a task: the remedy, and its words.
 _RETRY_OR_CANCEL: Final = ((Remedy.RETRY.value, "Retry"), (Remedy.CANCEL.value, "Cancel"))
+_RELEASE_OR_CANCEL: Final = ((Remedy.RELEASE.value, "Release the handoff"), (Remedy.CANCEL.value, "Cancel"))
 _RESEND: Final = (Remedy.RESEND.value, "Resend")
 _ACKNOWLEDGE: Final = ((Remedy.ACKNOWLEDGE.value, "Acknowledge"),)
 
@@ -32,6 +33,7 @@ _TASKS: Final = {
     SubmissionState.RECEIVED: "{partner} accepts or rejects the handoff",
     SubmissionState.ACCEPTED: "{partner} files the entry",
     SubmissionState.FILED: "Customs releases the goods",
+    SubmissionState.WITHDRAWING: "{partner} confirms the withdrawal",
 }
 
 
@@ -97,6 +99,12 @@ def _find_tasks(export: ExportView, amend_link: str, deliveries: Sequence[Delive
             "Remove the cause, then retry the export; or cancel it.",
             buttons=_RETRY_OR_CANCEL,
         )
+    if export.outcome is Outcome.HANDOFF_HELD and export.handoff_hold is not None:
+        yield PersonTask(
+            f"A person holds the handoff: {export.handoff_hold.reason}",
+            "Release the handoff, or cancel the export.",
+            buttons=_RELEASE_OR_CANCEL,
+        )
     for each in export.broker_submissions:
         task = _find_broker_task(export, each, amend_link, deliveries)
         if task is not None:
@@ -151,6 +159,11 @@ def _find_broker_task(
                 return None  # the broker's turn
             remedy = "Write to the broker, or correct the plan and send it again as an amendment."
             return PersonTask(f"{broker} asks a question.", remedy, amend_link, "Fix and amend")
+        case SubmissionState.NOT_WITHDRAWN:
+            remedy = f"Ask {broker} to cancel the entry, or acknowledge that the goods go."
+            return PersonTask(
+                "An entry is filed although its withdrawal is requested.", remedy, link, "The customs broker"
+            )
         case SubmissionState.HELD:
             return PersonTask(
                 "Customs holds the goods.", f"Ask {broker} what customs needs.", link, "The customs broker"

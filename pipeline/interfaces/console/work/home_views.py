@@ -36,7 +36,7 @@ _OUTCOMES: Final[Sequence[tuple[str, str, Collection[Outcome]]]] = (
     ("filed", "filed", {Outcome.FILED}),
     ("accepted", "accepted", {Outcome.ACCEPTED}),
     ("handed to customs brokers", "sent", {Outcome.WITH_BROKER}),
-    ("cancelled or superseded", "over", {Outcome.CANCELLED, Outcome.SUPERSEDED}),
+    ("cancelled, withdrawn or superseded", "over", {Outcome.CANCELLED, Outcome.WITHDRAWN, Outcome.SUPERSEDED}),
     ("in need of a person", "bad", NEEDS_PERSON),
 )
 

@@ -14,6 +14,8 @@ from pipeline.workflow.inbox import InboxGroup
 _TITLES: Final = {
     Cause.QUARANTINED: "Quarantined: a step killed workers or raised an unknown error",
     Cause.FAILED: "Failed",
+    Cause.HANDOFF_HELD: "Handoff held by a person",
+    Cause.NOT_WITHDRAWN: "Filed although its withdrawal is requested",
     Cause.OVERDUE: "Overdue",
     Cause.REJECTED: "Rejected",
     Cause.QUERY: "Query",
@@ -24,6 +26,7 @@ _TITLES: Final = {
 _BUTTONS: Final = {
     Remedy.RETRY: "Retry",
     Remedy.CANCEL: "Cancel",
+    Remedy.RELEASE: "Release the handoff",
     Remedy.RESEND: "Resend",
     Remedy.AMEND: "Fix and amend",
     Remedy.TEST: "Test the connection",
@@ -37,6 +40,8 @@ _EFFECTS: Final = {
     " still cancel it.",
     Remedy.CANCEL: "Each export stops for good: its labels become free, and the operators are notified. You cannot undo"
     " this. To send the goods later, execute the plan under a new batch id.",
+    Remedy.RELEASE: "The handoff of each export is made and sent. You cannot undo this; until a customs broker files the"
+    " entry, you can withdraw the export.",
     Remedy.RESEND: "Each message is sent again with the same id, so that its recipient recognises a repeat. You cannot"
     " undo this.",
     Remedy.RESUME: "The partner gets its kept messages now, and new ones as they come. You can pause it again.",
@@ -48,6 +53,7 @@ _EFFECTS: Final = {
 _DONE: Final = {
     Remedy.RETRY: "continues",
     Remedy.CANCEL: "is cancelled",
+    Remedy.RELEASE: "goes on to its handoff",
     Remedy.RESEND: "is pending again",
     Remedy.RESUME: "is resumed",
     Remedy.PAUSE: "is paused",
@@ -64,6 +70,7 @@ _UNDO: Final = {
 _CANNOT_UNDO: Final = {
     Remedy.RETRY: "This cannot be undone. Until its handoff, an export can still be cancelled.",
     Remedy.CANCEL: "This cannot be undone.",
+    Remedy.RELEASE: "This cannot be undone.",
     Remedy.RESEND: "This cannot be undone.",
 }
 #: The remedies that each item has a link for, or a button of its own.
