@@ -96,7 +96,7 @@ def test_cancel_twice_changes_nothing(workflow: WorkflowHarness) -> None:
 
 def test_cancel_after_execution_is_refused(workflow: WorkflowHarness) -> None:
     export_id = execute_export(workflow)
-    with pytest.raises(InvalidState, match="cannot be cancelled; amend it"):
+    with pytest.raises(InvalidState, match="cannot be cancelled; withdraw or amend it"):
         run_cancel(workflow, export_id)
     assert read_messages(workflow, export_id, MessageType.EXPORT_CANCELLED) == []
 

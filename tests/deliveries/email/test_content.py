@@ -71,6 +71,13 @@ MESSAGE_DATA: Mapping[str, Mapping[str, Any]] = {
         "customsPackageNumbers": ["CP-000001"],
         "acknowledgementUrl": "https://exports.maple.example/api/broker-submissions/sub_1/acknowledgements",
     },
+    MessageType.HANDOFF_WITHDRAWN: {
+        "submissionId": "sub_1",
+        "notificationIds": ["n-1"],
+        "customsPackages": [{"unitRef": "U1", "customsPackageId": "cpk_1", "packageNumber": "CP-000001"}],
+        "reason": "the buyer cancelled",
+        "acknowledgementUrl": "https://exports.example/answers",
+    },
     **RECHECKED,
     MessageType.HANDOFF_OVERDUE: {
         "submissionId": "sub_1",
@@ -316,6 +323,11 @@ def test_each_answer_has_its_own_text_and_long_field_lists_are_cut(
             ["Revision 2 replaces it", "CP-000001", "call the sender at once"],
         ),
         (
+            MessageType.HANDOFF_WITHDRAWN,
+            "Export batch_1 is withdrawn: do not file",
+            ["the buyer cancelled", "CP-000001", "call the sender at once"],
+        ),
+        (
             MessageType.EXPORT_CANCELLED,
             "Export batch_1 was cancelled",
             ["Do not file or ship any of it", "It was to replace revision 1"],
@@ -351,7 +363,7 @@ def test_message_type_without_own_text_lists_its_facts(mail_runtime: Runtime) ->
     body = content.build_email_body(mail_runtime.settings, package, [])
     assert (body.subject, "One package. It has no price" in body.text) == (f"Export {factories.BATCH}: package", True)
     assert "Customs package number CP-000001" in " ".join(body.text.split())
-    for_warehouses = {MessageType.PACKAGE_RECORDED, MessageType.PACKAGE_SUPERSEDED}
+    for_warehouses = {MessageType.PACKAGE_RECORDED, MessageType.PACKAGE_SUPERSEDED, MessageType.PACKAGE_WITHDRAWN}
     assert {*MESSAGE_DATA, MessageType.HANDOFF_READY, *for_warehouses} == set(MessageType), (
         "a new type needs its own e-mail text"
     )

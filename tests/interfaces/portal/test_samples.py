@@ -18,6 +18,7 @@ KINDS = {
         "exports.handoff.ready.v1",
         "exports.handoff.superseded.v1",
         "exports.handoff.replied.v1",
+        "exports.handoff.withdrawn.v1",
         "exports.export.cancelled.v1",
         "exports.connection.test.v1",
         "acknowledgement",
@@ -28,12 +29,14 @@ KINDS = {
     factories.WAREHOUSE: {
         "exports.package.recorded.v1",
         "exports.package.superseded.v1",
+        "exports.package.withdrawn.v1",
         "exports.export.cancelled.v1",
         "exports.connection.test.v1",
     },
     factories.OPERATOR: {
         "exports.export.executed.v1",
         "exports.export.failed.v1",
+        "exports.handoff.withdrawn.v1",
         "exports.handoff.overdue.v1",
         "exports.handoff.answered.v1",
         "exports.export.cancelled.v1",

@@ -44,7 +44,10 @@ def test_broker_gets_its_handoff_its_documents_and_its_own_file(harness: ApiHarn
     client = sign_in_browser(harness, "read")
     page = client.get("/console/partners/br_e/example").text
     events = read_events(page)
-    assert events.keys() == {"exports.handoff.ready.v1", "exports.handoff.superseded.v1", "exports.export.cancelled.v1"}
+    assert events.keys() == {
+        *(f"exports.handoff.{each}.v1" for each in ("ready", "superseded", "withdrawn")),
+        "exports.export.cancelled.v1",
+    }
     ready = events["exports.handoff.ready.v1"]["data"]
     assert (ready["test"], ready["batchId"]) == (True, "example")
     links = {each["artifactType"]: each for each in ready["units"][0]["artifacts"]}
@@ -69,7 +72,7 @@ def test_broker_gets_its_handoff_its_documents_and_its_own_file(harness: ApiHarn
     ("partner", "expected"),
     [
         (factories.WAREHOUSE, ["exports.package.recorded.v1", "exports.package.superseded.v1"]),
-        (factories.OPERATOR, ["exports.export.executed.v1", "exports.export.failed.v1"]),
+        (factories.OPERATOR, ["exports.export.executed.v1", "exports.handoff.withdrawn.v1"]),
     ],
 )
 def test_others_get_messages_without_documents(harness: ApiHarness, partner: str, expected: list[str]) -> None:
