@@ -23,7 +23,7 @@ from pipeline.deliveries.channels.http_client import open_http_session
 from pipeline.deliveries.models import BrokerSubmission, SandboxHandoff
 from pipeline.deliveries.schemas.answers import AcknowledgementBody, FieldAnswer, HandoffAnswer, HandoffStatus
 from pipeline.deliveries.schemas.messages import MessageType
-from pipeline.deliveries.schemas.to_broker import HandoffReady
+from pipeline.deliveries.schemas.to_broker import HandoffReady, HandoffWithdrawn
 from pipeline.deliveries.schemas.views import SandboxHandoffView, SandboxPage
 from pipeline.deliveries.submissions import submissions
 from pipeline.deliveries.submissions.signature import build_signature_headers
@@ -39,14 +39,19 @@ _HANDOFF_PREFIX: Final = "sbx-"
 
 _LATE_ANSWERS: Final = threading.BoundedSemaphore(200)
 _MAX_ATTEMPTS: Final = 3
+#: The outcome of a handoff that the sandbox never answers.
+_SILENT: Final = "none"
 _TIMEOUT_SECONDS: Final = 5.0
+
+
+SandboxStatus = Literal["accepted", "rejected", "query", "held", "withdrawn"]
 
 
 @dataclass(frozen=True)
 class Script:
     """How the sandbox answers. `status` is None if it never answers; `fails` if it does not take the handoff."""
 
-    status: Literal["accepted", "rejected", "query", "held"] | None
+    status: SandboxStatus | None
     delay_seconds: int = 0
     fails: bool = False
 
@@ -86,23 +91,28 @@ def take_message(runtime: Runtime, body: bytes, via: Via, *, signer: Signer | No
     the process ends first, which is harmless in a sandbox. Raises InvalidRequest if the body is not one of our
     messages, NotFound if the submission is unknown, NotReady if the script asks to fail.
     """
-    event_id, ready = _parse_event(body)
-    if ready is None:
+    event_id, message = _parse_event(body)
+    if message is None:
         return None
-    numbers = [unit.invoice.number for unit in ready.units]
-    script = parse_script(numbers[0])
+    ready = message if isinstance(message, HandoffReady) else None
+    numbers = [unit.invoice.number for unit in ready.units] if ready else []
+    script = parse_script(numbers[0]) if ready else Script("withdrawn")
+    if isinstance(message, HandoffWithdrawn):
+        event_id = message.notification_ids[0]  # it answers the handoff
     if script.fails:
         raise NotReady("the sandbox broker fails this handoff, because its invoice number begins with F")
     at_once = _immediate_answer(event_id, script, via)
     with runtime.db.read() as session:
-        submission = submissions.find_submission(session, ready.submission_id)
+        submission = submissions.find_submission(session, message.submission_id)
         if signer is not None and signer != Signer(submission.account_id, submission.partner_id):
-            raise NotFound(f"there is no broker submission {ready.submission_id}")
+            raise NotFound(f"there is no broker submission {message.submission_id}")
         secrets = account_secrets.load_valid_secrets(
             session, runtime.settings, submission.account_id, submission.partner_id
         )
-        known = session.get(SandboxHandoff, event_id) is not None
-    if not known:
+        known = session.get(SandboxHandoff, event_id)
+    if ready is None and known is not None and known.outcome == _SILENT:
+        return None
+    if ready is not None and known is None:
         _store_handoff(runtime, event_id, ready, numbers, script, at_once, via)
     late = _delayed_answer(event_id, script, via)
     if late is not None and secrets:
@@ -178,12 +188,17 @@ def list_answers(runtime: Runtime, handoff_id: str) -> HandoffStatus:
     return HandoffStatus(handoff_id=handoff_id, answers=given)
 
 
-def _parse_event(body: bytes) -> tuple[str, HandoffReady | None]:
+_TAKEN: Final[dict[str, type[HandoffReady | HandoffWithdrawn]]] = {
+    MessageType.HANDOFF_READY: HandoffReady,
+    MessageType.HANDOFF_WITHDRAWN: HandoffWithdrawn,
+}
+
+
+def _parse_event(body: bytes) -> tuple[str, HandoffReady | HandoffWithdrawn | None]:
     try:
         event = JSONFormat().read(CloudEvent, body)
-        if event.get_type() != MessageType.HANDOFF_READY:
-            return event.get_id(), None
-        return event.get_id(), HandoffReady.model_validate(event.get_data())
+        model = _TAKEN.get(event.get_type())
+        return event.get_id(), None if model is None else model.model_validate(event.get_data())
     except ValidationError as error:
         raise InvalidRequest(f"the handoff does not match its schema: {error.error_count()} invalid fields") from None
     except Exception as error:
@@ -212,7 +227,7 @@ def _delayed_answer(event_id: str, script: Script, via: Via) -> AcknowledgementB
     return _build_answer(event_id, script.status)
 
 
-def _build_answer(event_id: str, status: Literal["accepted", "rejected", "query", "held"]) -> AcknowledgementBody:
+def _build_answer(event_id: str, status: SandboxStatus) -> AcknowledgementBody:
     handoff_id = _build_handoff_id(event_id)
     fields: list[FieldAnswer] = []
     message = {
@@ -220,6 +235,7 @@ def _build_answer(event_id: str, status: Literal["accepted", "rejected", "query"
         "rejected": "Rejected by the sandbox broker: two fields need a correction.",
         "query": "The sandbox broker asks about one field.",
         "held": "Held by the sandbox broker.",
+        "withdrawn": "The sandbox broker files no entry.",
     }[status]
     if status == "rejected":
         fields = [
@@ -255,7 +271,7 @@ def _store_handoff(
         submission_id=ready.submission_id,
         path=via,
         invoice_numbers=numbers,
-        outcome=script.status or "none",
+        outcome=script.status or _SILENT,
         answer={} if at_once is None else as_json(at_once),
     )
     try:

@@ -1,5 +1,6 @@
 """A withdrawal after the handoff: the customs broker confirms it, and an entry that crosses it stays in sight."""
 
+import json
 from collections.abc import Sequence
 
 import pytest
@@ -8,9 +9,9 @@ from sqlmodel import col
 
 from pipeline.core.errors import EntryFiled, InvalidState
 from pipeline.core.failpoints import hooks
-from pipeline.deliveries import resend
-from pipeline.deliveries.models import BrokerSubmission, Delivery
-from pipeline.deliveries.schemas.answers import AcknowledgementBody
+from pipeline.deliveries import resend, sandbox_broker
+from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
+from pipeline.deliveries.schemas.answers import AcknowledgementBody, HandoffAnswer
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.deliveries.submissions import broker_answers
 from pipeline.deliveries.submissions.overdue import notify_overdue
@@ -262,3 +263,29 @@ def test_message_that_was_taken_back_is_not_sent_again(workflow: WorkflowHarness
     handoff = next(each for each in list_pending(workflow, export_id) if each.audience == "customs_broker")
     with pytest.raises(InvalidState, match="its messages are no longer valid"):
         resend.resend_delivery(workflow.runtime, factories.ACCOUNT, handoff.id, "key_test")
+
+
+@pytest.mark.parametrize(("invoice", "confirms"), [("A1", True), ("P1", False)])
+def test_sandbox_confirms_a_withdrawal_unless_it_never_answers(
+    workflow: WorkflowHarness,
+    invoice: str,
+    confirms: bool,  # noqa: FBT001
+) -> None:
+    export_id = execute_export(workflow, factories.plan(invoice=invoice))
+    withdraw(workflow, export_id)
+    submission = workflow.one(select(BrokerSubmission))
+
+    def take(kind: MessageType) -> HandoffAnswer | None:
+        row = workflow.rows(select(Notification).where(col(Notification.event_type) == kind.value))[0]
+        body = {
+            "specversion": "1.0", "id": row.id, "source": "/accounts/acc_demo", "type": kind.value,
+            "datacontenttype": "application/json", "data": json.loads(row.data),
+        }  # fmt: skip
+        return sandbox_broker.take_message(workflow.runtime, json.dumps(body).encode(), "borderbuddy")
+
+    take(MessageType.HANDOFF_READY)
+    said = take(MessageType.HANDOFF_WITHDRAWN)
+    assert (said is not None) is confirms
+    if said is not None:
+        broker_answers.receive_answer(workflow.runtime, submission.id, said.acknowledgement, "partner:br")
+    assert outcome(workflow, export_id) == ("withdrawn" if confirms else "withdrawing")

@@ -55,12 +55,12 @@ class FieldAnswer(StrictModel):
 
 
 class HandoffAnswer(StrictModel):
-    """The response of a borderbuddy endpoint to a handoff."""
+    """The response of a borderbuddy endpoint to a handoff, or with `withdrawn` to its withdrawal."""
 
     handoff_id: AnswerId = Field(
         max_length=100, description="The broker's id of the handoff; a repeated handoff keeps it"
     )
-    status: Literal["received", "accepted", "rejected", "query"]
+    status: Literal["received", "accepted", "rejected", "query", "withdrawn"]
     reference: AnswerId | None = None
     message: AnswerText | None = None
     fields: list[FieldAnswer] = Field(default_factory=list, max_length=200)
