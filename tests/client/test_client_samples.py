@@ -52,7 +52,8 @@ def test_curl_sends_the_call_that_it_is_a_sample_of() -> None:
         pattern = re.sub(r"\\\{\w+\\\}", "[^/{}]+", re.escape(call))
         assert re.fullmatch(pattern, f"{method} {address.removeprefix(URL)}"), name
         assert words[0] == "curl"
-        assert ("--data-binary" in words) == (name in {"executeExport", "amendExport", "preflightPlan"})
+        sends = {"executeExport", "amendExport", "preflightPlan", "holdExport", "withdrawExport"}
+        assert ("--data-binary" in words) == (name in sends)
 
 
 def test_python_runs_on_the_real_service(
