@@ -83,6 +83,7 @@ def harness(open_harness: Open, own_url: str) -> ApiHarness:
         content=answer,
         headers=build_signature_headers("1", answer, secret),
     ).raise_for_status()
+    harness.client().post(f"/api/exports/{export_id}/messages", json={"id": "1", "text": "Thanks."}).raise_for_status()
     with harness.runtime.db.write() as session:
         kept = {"id": "n", "submission_id": submission["id"], "path": "webhook", "outcome": "none"}
         session.add(SandboxHandoff(**kept, invoice_numbers=[], answer={}))
