@@ -6,7 +6,6 @@ from typing import Any, NoReturn
 import pytest
 from sqlmodel import col, select
 
-from pipeline.accounts import recipients
 from pipeline.core.errors import StepFailed
 from pipeline.core.failpoints import hooks
 from pipeline.deliveries import handoff
@@ -89,7 +88,7 @@ def test_failed_handoff_leaves_the_documents_recorded(
 
     with monkeypatch.context() as patch:
         if failing == "prepare":
-            patch.setattr(recipients, "find_audiences", lambda *_, **__: fail())
+            patch.setattr("pipeline.deliveries.handoff.build_notifications", fail)
         else:
             patch.setitem(STEPS_BY_NAME, "hand_off", replace(STEPS_BY_NAME["hand_off"], write=fail))
         assert record_documents_of(workflow, export_id) == ("render_documents", "close_unit")

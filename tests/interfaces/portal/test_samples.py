@@ -39,6 +39,8 @@ KINDS = {
         "exports.handoff.withdrawn.v1",
         "exports.handoff.overdue.v1",
         "exports.handoff.answered.v1",
+        "exports.entry.progressed.v1",
+        "exports.export.settled.v1",
         "exports.export.cancelled.v1",
         "exports.delivery.dead.v1",
         "exports.export.rechecked.v1",
