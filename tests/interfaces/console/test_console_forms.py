@@ -20,9 +20,9 @@ from pipeline.customs import waivers
 from pipeline.customs.schemas import NewWaiver
 from pipeline.exports.event_models import Act
 from pipeline.ops import legal_holds
-from tests.interfaces.api.conftest import ApiHarness, Open
+from tests.interfaces.api.conftest import OTHER, ApiHarness, Open
 from tests.interfaces.console.exports import test_amendments
-from tests.interfaces.console.partners import test_broker_profile, test_partner_settings
+from tests.interfaces.console.partners import test_broker_profile
 from tests.interfaces.console.partners.test_partners import HOOKED, make_dead_letter, register
 from tests.interfaces.console.people import test_people, test_print_settings, test_provider, test_sign_in
 from tests.interfaces.console.people.test_sign_in import read_csrf_token
@@ -38,6 +38,20 @@ from tests.support.people import add_person
 ROLES: Final = ("read", "execute", "operate", "admin")
 ADMIN: Final = ("admin",)
 OPERATE: Final = ("admin", "operate")
+
+#: The pages that only administrators open.
+OF_ADMINISTRATORS: Final = (
+    *(f"/console/{each}" for each in ("keys", "keys/new", "waivers", "waivers/new", "holds", "holds/new")),
+    *(f"/console/{each}" for each in ("people", "audit", "partners/new", "partners/wh_new/settings")),
+    *(f"/console/partners/wh_new/{each}" for each in ("secret", "portal-links")),
+)
+#: The forms that a person of test mode may send: they concern filters and people, or do nothing to live messages.
+IN_TEST_MODE: Final = (
+    "/console/exports/filters",
+    "/console/people",
+    "/console/people/sessions/{id}/end",
+    "/console/partners/{id}/replay",
+)
 
 #: Columns that a request changes although its form did nothing.
 NOISE: Final = frozenset({"last_used_at", "used_at"})
@@ -70,7 +84,9 @@ _PRESSES: Final = (
     Press("/console/partners/wh_new", "/console/partners/wh_new/activate", ADMIN, "partners", "partner_activated"),
     Press("/console/partners/wh_new", "/console/partners/wh_new/pause", ADMIN, "partners", "partner_paused"),
     Press("/console/partners/wh_new", "/console/partners/wh_new/resume", ADMIN, "partners", "partner_resumed"),
-    Press("/console/partners/wh_hook", "/console/partners/wh_hook/test", ADMIN, "connection_tests", "partner_tested"),
+    Press(
+        "/console/partners/wh_hook/setup", "/console/partners/wh_hook/test", ADMIN, "connection_tests", "partner_tested"
+    ),
     Press(
         "/console/partners/{broker}",
         "/console/partners/{broker}/replay",
@@ -78,6 +94,14 @@ _PRESSES: Final = (
         "deliveries",
         "deliveries_replayed",
         {"since": "2026-01-01T00:00"},
+    ),
+    Press(
+        "/console/partners/new?kind=operator&channel=queue",
+        "/console/partners/new",
+        ADMIN,
+        "partners",
+        "partner_created",
+        {"id": "op_new", "name": "Desk"},
     ),
     Press("/console/partners/wh_hook/settings", "", ADMIN, "partners", "partner_changed", {"name": "Another name"}),
     Press("/console/partners/wh_hook/secret", "", ADMIN, "partner_secrets", "signing_secret_rotated"),
@@ -184,10 +208,6 @@ ELSEWHERE: Final[Mapping[str, Sequence[Test]]] = {
         test_inbox.test_reader_sees_no_button_and_may_apply_nothing,
     ],
     "/console/inbox/test": [test_inbox.test_connection_is_tested_from_a_group_and_its_messages_resent],
-    "/console/partners/new": [
-        test_partner_settings.test_wizard_leads_from_the_kind_to_a_live_partner,
-        test_partner_settings.test_wizard_and_settings_belong_to_administrators_of_the_account,
-    ],
     f"{PAPER}/logo": OF_LOGO,
     f"{PAPER}/logo/remove": OF_LOGO,
     "/console/partners/{id}/profile/edit": [
@@ -323,9 +343,16 @@ def find_token(client: httpx.Client) -> str:
 def test_forms_change_the_database_only_for_the_roles_that_may(open_harness: Open) -> None:
     harness = open_harness(allow_private_destinations=True, delivery_schedule_seconds=(0.001,))
     world = build_world(harness)
-    clients = {role: sign_in_browser(harness, role) for role in ROLES}
-    tokens = {role: find_token(client) for role, client in clients.items()}
-    reader = sign_in_browser(harness, *ROLES)
+    clients = {role: sign_in_browser(harness, "read", role) for role in ROLES}
+    clients |= {"stranger": sign_in_browser(harness, *ROLES, account=OTHER)}
+    clients |= {"tester": sign_in_browser(harness, *ROLES, mode="test")}
+    tokens = {name: find_token(client) for name, client in clients.items()}
+    hidden = {role: {each.action.format(**world) for each in _PRESSES if role not in each.roles} for role in ROLES}
+    reader, anonymous = sign_in_browser(harness, *ROLES), harness.client_with_key(None)
+    for page in (*OF_ADMINISTRATORS, *{each.page for each in _PRESSES}):
+        assert anonymous.get(page.format(**world)).headers["location"] == "/console/sign-in", page
+    for page in OF_ADMINISTRATORS:
+        assert [clients[role].get(page).status_code for role in ROLES] == [403, 403, 403, 200], page
     for route, each in PRESSES.items():
         page, action = each.page.format(**world), each.action.format(**world)
         forms = FormReader(reader.get(page).text, page).forms
@@ -333,14 +360,22 @@ def test_forms_change_the_database_only_for_the_roles_that_may(open_harness: Ope
         form = {**forms[action], **each.fields}
         before = read_tables(harness)
         for role in [role for role in ROLES if role not in each.roles]:
-            refused = press(clients[role], action, form, tokens[role])
-            assert refused.status_code == 403, (route, role, refused.status_code)
-            assert read_tables(harness) == before, (route, role)
-        anonymous = press(harness.client_with_key(None), action, form, tokens["admin"])
-        assert (anonymous.status_code, read_tables(harness) == before) == (303, True), route
-        forged = press(clients[each.roles[-1]], action, form, "0" * 64)
-        assert (forged.status_code, read_tables(harness) == before) == (403, True), route
+            assert press(clients[role], action, form, tokens[role]).status_code == 403, (route, role)
+            offered = FormReader(clients[role].get(page).text, page).forms
+            assert offered.keys().isdisjoint(hidden[role]), (route, role)
+        assert press(anonymous, action, form, tokens["admin"]).status_code == 303, route
         allowed = each.roles[-1]
+        for token in ("", "0" * 64, "é", find_token(reader)):
+            forged = press(clients[allowed], action, form, token)
+            assert (forged.status_code, "does not belong to your session" in forged.text) == (403, True), route
+        if "{" in route:
+            assert press(clients["stranger"], action, form, tokens["stranger"]).status_code == 404, route
+            assert clients["stranger"].get(page).status_code == (200 if page == "/console/people" else 404), route
+        if route not in IN_TEST_MODE:
+            tested = press(clients["tester"], action, form, tokens["tester"])
+            named = re.search("ask an? (person|administrator) who may", tested.text)
+            assert (tested.status_code, bool(named)) == (403, True), route
+        assert read_tables(harness) == before, f"a refused form of {route} changed something"
         done = press(clients[allowed], action, form, tokens[allowed])
         assert done.status_code in {200, 303}, (route, done.status_code, done.text)
         after = read_tables(harness)

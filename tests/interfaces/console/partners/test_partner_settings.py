@@ -17,7 +17,7 @@ from pipeline.core.errors import NotFound
 from pipeline.deliveries.streams import recovery
 from pipeline.exports.audit_trail import list_acts
 from pipeline.simulation.partners.http import WebhookReceiver
-from tests.interfaces.api.conftest import OTHER, ApiHarness, Open
+from tests.interfaces.api.conftest import ApiHarness, Open
 from tests.interfaces.console.people.test_keys import read_form
 from tests.interfaces.console.test_console import sign_in_browser
 from tests.support import factories
@@ -251,20 +251,6 @@ def test_second_of_two_concurrent_changes_is_rejected_and_loses_nothing(lab: Api
     assert get_partner(lab.runtime, factories.ACCOUNT, "br_files").name == "By the second"
     broken = second.post(page, data=again | {"read_at": ["yesterday"]})
     assert (broken.status_code, "load the page again" in broken.text) == (400, True)
-
-
-def test_wizard_and_settings_belong_to_administrators_of_the_account(lab: ApiHarness) -> None:
-    register_sftp(lab)
-    operator, stranger = sign_in_browser(lab, "operate"), sign_in_browser(lab, "admin", account=OTHER)
-    token = {"csrf_token": re.findall(r'csrf_token" value="([^"]+)"', stranger.get("/console/partners").text)[0]}
-    for page in (WIZARD, "/console/partners/br_files/settings", "/console/partners/br_files/secret"):
-        assert operator.get(page).status_code == 403
-    for name in ("settings", "secret", "setup"):
-        assert stranger.get(f"/console/partners/br_files/{name}").status_code == 404
-    for action in ("settings", "secret", "test"):
-        assert stranger.post(f"/console/partners/br_files/{action}", data=token).status_code == 404, action
-        assert stranger.post(f"/console/partners/br_files/{action}").status_code == 403
-    assert "<button>" not in operator.get("/console/partners/br_files/setup").text.partition('id="main"')[2]
 
 
 def test_test_key_registers_only_test_partners(lab: ApiHarness) -> None:

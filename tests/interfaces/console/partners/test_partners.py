@@ -16,11 +16,10 @@ from pipeline.deliveries.streams import sender
 from pipeline.exports.models import Export
 from pipeline.interfaces.console.partners import partners as partner_pages
 from pipeline.simulation.partners.http import WebhookReceiver
-from tests.interfaces.api.conftest import OTHER, ApiHarness, Open
+from tests.interfaces.api.conftest import ApiHarness, Open
 from tests.interfaces.console.test_console import sign_in_browser
 from tests.support import factories
 from tests.support.http_endpoint import Endpoint, Script
-from tests.support.people import sign_in_client
 from tests.support.query_counter import record_statements
 
 HOOKED = "wh_hook"
@@ -65,16 +64,6 @@ def make_dead_letter(harness: ApiHarness) -> str:
         sender.deliver_stream(harness.runtime, export_id, HOOKED, "webhook")
     (letter,) = dead
     return str(letter["id"])
-
-
-def test_partner_pages_need_a_session(webhook_harness: ApiHarness) -> None:
-    register(webhook_harness, "http://127.0.0.1:9/")
-    stranger = webhook_harness.client_with_key(None)
-    for address in ("/console/partners", f"/console/partners/{HOOKED}", "/console/deliveries", "/console/deliveries/d"):
-        assert stranger.get(address).headers["location"] == "/console/sign-in"
-    for action in (f"/console/partners/{HOOKED}/pause", "/console/deliveries/d/resend"):
-        assert stranger.post(action, data={"csrf_token": ""}).headers["location"] == "/console/sign-in"
-    assert partners.get_partner(webhook_harness.runtime, factories.ACCOUNT, HOOKED).state == "live"
 
 
 def test_partner_page_tests_activates_pauses_and_resumes(webhook_harness: ApiHarness) -> None:
@@ -223,37 +212,6 @@ def test_partner_page_replays_messages_since_an_instant(webhook_harness: ApiHarn
     assert (wrong.status_code, "must be in UTC" in wrong.text) == (400, True)
 
 
-def test_form_of_another_session_or_account_changes_nothing(webhook_harness: ApiHarness) -> None:
-    register(webhook_harness, "http://127.0.0.1:9/")
-    client, colleague = sign_in_browser(webhook_harness, "admin"), sign_in_browser(webhook_harness, "admin")
-    page = f"/console/partners/{HOOKED}"
-    foreign = re.findall(r'name="csrf_token" value="([^"]+)"', colleague.get(page).text)[0]
-    for csrf_token in ("", "0" * 64, foreign, "é"):
-        refused = client.post(f"{page}/pause", data={"csrf_token": csrf_token})
-        assert (refused.status_code, "does not belong to your session" in refused.text) == (403, True)
-    assert client.post(f"{page}/pause").status_code == 403
-    stranger = sign_in_browser(webhook_harness, "admin", account=OTHER)
-    own = re.findall(r'name="csrf_token" value="([^"]+)"', client.get(page).text)[0]
-    assert stranger.get(page).status_code == 404
-    assert stranger.post(f"{page}/pause", data={"csrf_token": own}).status_code in (403, 404)
-    assert partners.get_partner(webhook_harness.runtime, factories.ACCOUNT, HOOKED).state == "live"
-
-
-def test_reader_has_no_buttons_and_is_rejected(webhook_harness: ApiHarness) -> None:
-    register(webhook_harness, "http://127.0.0.1:9/")
-    page = f"/console/partners/{HOOKED}"
-    reader, operator = sign_in_browser(webhook_harness, "read"), sign_in_browser(webhook_harness, "operate")
-    assert re.findall(r'<form[^>]* action="([^"]+)"', reader.get(page).text) == [
-        "/console/search",
-        "/console/sign-out",
-        "/console/search",
-    ]
-    assert f"{page}/pause" not in operator.get(page).text
-    csrf_token = re.findall(r'name="csrf_token" value="([^"]+)"', operator.get(page).text)[0]
-    assert operator.post(f"{page}/pause", data={"csrf_token": csrf_token}).status_code == 403
-    assert partners.get_partner(webhook_harness.runtime, factories.ACCOUNT, HOOKED).state == "live"
-
-
 def test_rejected_action_is_shown_on_the_page(webhook_harness: ApiHarness) -> None:
     register(webhook_harness, "http://127.0.0.1:9/", live=False)
     client = sign_in_browser(webhook_harness, "admin")
@@ -267,34 +225,6 @@ def test_rejected_action_is_shown_on_the_page(webhook_harness: ApiHarness) -> No
     missing = client.get("/console/partners/none")
     assert missing.status_code == 404
     assert '<a href="/console/partners">All partners</a>' in missing.text
-
-
-@pytest.mark.usefixtures("treat_as_internet")
-def test_text_of_a_partner_does_not_become_markup(webhook_harness: ApiHarness, endpoint: Any) -> None:
-    hostile = "<script>alert(1)</script>"
-    hook = endpoint(Script(500, hostile.encode()))
-    register(webhook_harness, hook.url, name=f"Warehouse {hostile}")
-    letter = make_dead_letter(webhook_harness)
-    client = sign_in_browser(webhook_harness, "admin")
-    for page in ("/console/partners", f"/console/partners/{HOOKED}", f"/console/deliveries/{letter}"):
-        shown = client.get(page)
-        assert "<script>" not in shown.text
-        assert "&lt;script&gt;" in shown.text
-        assert shown.headers["content-security-policy"].startswith("default-src 'none'")
-
-
-def test_test_key_cannot_test_a_live_partner_or_resend_live_messages(
-    webhook_harness: ApiHarness, endpoint: Any
-) -> None:
-    hook = endpoint(Script(500))
-    register(webhook_harness, hook.url)
-    letter = make_dead_letter(webhook_harness)
-    tried = len(hook.requests)
-    client = webhook_harness.client_with_key(None)
-    sign_in_client(client, webhook_harness.runtime, "admin", mode="test")
-    assert post(client, f"/console/partners/{HOOKED}", f"/console/partners/{HOOKED}/test").status_code == 403
-    assert post(client, f"/console/deliveries/{letter}", f"/console/deliveries/{letter}/resend").status_code == 403
-    assert (len(hook.requests), webhook_harness.publisher.tasks) == (tried, [])
 
 
 def test_rejected_fields_are_shown_on_the_export_page(webhook_harness: ApiHarness) -> None:

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from pipeline.accounts import portal_links
-from tests.interfaces.api.conftest import OTHER, ApiHarness
+from tests.interfaces.api.conftest import ApiHarness
 from tests.interfaces.console.test_console import sign_in_browser
 from tests.support import factories
 
@@ -64,19 +64,3 @@ def test_all_links_are_revoked(harness: ApiHarness) -> None:
     page = browser.get(PAGE).text
     assert page.count(">revoked <time") == 3
     assert "Revoke all" not in page
-
-
-def test_only_administrators_of_the_account_reach_the_page(harness: ApiHarness) -> None:
-    admin = sign_in_browser(harness, "admin")
-    form = read_form(admin) | {"days": "3"}
-    assert harness.client_with_key(None).get(PAGE).headers["location"] == "/console/sign-in"
-    operator = sign_in_browser(harness, "operate")
-    assert operator.get(PAGE).status_code == 403
-    assert PAGE not in operator.get(f"/console/partners/{factories.WAREHOUSE}").text
-    own = dict(re.findall(r'name="(csrf_token)" value="(\w+)"', operator.get("/console/partners").text))
-    for action in (PAGE, f"{PAGE}/revoke"):
-        assert operator.post(action, data=form | own).status_code == 403
-        assert operator.post(action, data=form).status_code == 403
-    stranger = sign_in_browser(harness, "admin", account=OTHER)
-    assert stranger.get(PAGE).status_code == 404
-    assert portal_links.list_portal_links(harness.runtime, factories.ACCOUNT, factories.WAREHOUSE) == []

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.exports.audit_trail import list_acts
 from pipeline.ops import legal_holds
-from tests.interfaces.api.conftest import OTHER, ApiHarness
+from tests.interfaces.api.conftest import ApiHarness
 from tests.interfaces.console.partners.test_partner_settings import find_error
 from tests.interfaces.console.people.test_keys import read_form
 from tests.interfaces.console.test_console import sign_in_browser
@@ -76,23 +76,3 @@ def test_invalid_hold_is_explained_at_its_place(
     assert refused.status_code in (400, 404)
     assert message in find_error(refused.text, place)
     assert legal_holds.list_holds(harness.runtime) == []
-
-
-def test_holds_belong_to_administrators_of_the_account(harness: ApiHarness) -> None:
-    hold = legal_holds.place_hold(
-        harness.runtime, factories.ACCOUNT, export_id=None, reason="a dispute", placed_by="Legal"
-    )
-    page = f"/console/holds/{hold.id}/release"
-    operator, stranger = sign_in_browser(harness, "operate"), sign_in_browser(harness, "admin", account=OTHER)
-    for address in ("/console/holds", "/console/holds/new", page):
-        assert operator.get(address).status_code == 403
-    assert stranger.get(page).status_code == 404
-    assert stranger.post(page, data=read_form(stranger, "/console/holds/new")).status_code == 404
-    assert sign_in_browser(harness, "admin").post(page).status_code == 403
-    tester = sign_in_browser(harness, "admin", mode="test")
-    form = read_form(tester, "/console/holds/new")
-    assert tester.post(page, data=form).status_code == 403
-    refused = tester.post("/console/holds", data=form | NEW)
-    assert (refused.status_code, "test mode cannot change them" in refused.text) == (403, True)
-    (kept,) = legal_holds.list_holds(harness.runtime)
-    assert kept.released_at is None

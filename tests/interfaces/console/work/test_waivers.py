@@ -12,7 +12,7 @@ from pipeline.core.findings import Finding
 from pipeline.customs import waivers
 from pipeline.interfaces.console.exports.finding_views import show_findings
 from pipeline.workflow.waivers import find_waiver_uses
-from tests.interfaces.api.conftest import OTHER, ApiHarness
+from tests.interfaces.api.conftest import ApiHarness
 from tests.interfaces.console.partners.test_partner_settings import find_error
 from tests.interfaces.console.people.test_keys import read_form
 from tests.interfaces.console.test_console import sign_in_browser
@@ -137,22 +137,3 @@ def test_only_a_finding_that_a_waiver_fits_has_the_link(changes: dict[str, str],
     reader = Caller(factories.ACCOUNT, "per_1", "live", frozenset({"admin"}))
     (shown,) = show_findings([finding], reader)
     assert (shown.waive_link, bool(shown.waiver_link)) == (link, "waived_by" in changes)
-
-
-def test_waivers_belong_to_administrators_of_the_account(harness: ApiHarness) -> None:
-    client = sign_in_browser(harness, "admin")
-    page = client.post("/console/waivers", data=read_form(client, "/console/waivers/new") | NEW).headers["location"]
-    operator, stranger = sign_in_browser(harness, "operate"), sign_in_browser(harness, "admin", account=OTHER)
-    for address in ("/console/waivers", "/console/waivers/new", page):
-        assert operator.get(address).status_code == 403
-    token = read_form(stranger, "/console/waivers/new")
-    assert stranger.get(page).status_code == 404
-    assert stranger.post(f"{page}/revoke", data=token).status_code == 404
-    assert client.post(f"{page}/revoke").status_code == 403
-    tester = sign_in_browser(harness, "admin", mode="test")
-    form = read_form(tester, "/console/waivers/new")
-    for address, sent in (("/console/waivers", form | NEW), (f"{page}/revoke", form)):
-        refused = tester.post(address, data=sent)
-        assert (refused.status_code, "test mode must not change them" in refused.text) == (403, True)
-    (waiver,) = waivers.list_waivers(harness.runtime, factories.ACCOUNT)
-    assert waiver.revoked_at is None
