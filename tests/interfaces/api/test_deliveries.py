@@ -1,11 +1,9 @@
 """The payload of a delivery: the bytes that the partner receives, for the keys that may act on deliveries."""
 
-import json
-
 from pipeline.accounts import partners
 from pipeline.accounts.schemas import NewPartner
 from pipeline.deliveries.streams import sender
-from tests.interfaces.api.conftest import ApiHarness, Open
+from tests.interfaces.api.conftest import Open
 from tests.support import factories
 from tests.support.http_endpoint import Endpoint, Script
 
@@ -31,16 +29,3 @@ def test_payload_is_what_the_partner_receives(open_harness: Open) -> None:
     assert {message: response.content for message, response in payloads.items()} == sent
     assert {response.headers["content-type"] for response in payloads.values()} == {"application/cloudevents+json"}
     assert b"signedUrl" in b"".join(sent.values())
-
-
-def test_payload_of_a_live_export_needs_a_live_key(harness: ApiHarness) -> None:
-    export_id = harness.execute(factories.plan())
-    harness.run(export_id)
-    row, *_ = harness.client().get(f"/api/deliveries?exportId={export_id}").json()["items"]
-    path = f"/api/deliveries/{row['id']}/payload"
-    assert harness.client("operate", mode="test").get(path).status_code == 403
-    assert json.loads(harness.client("operate").get(path).content)["subject"] == export_id
-
-
-def test_payload_of_an_unknown_delivery_is_not_found(harness: ApiHarness) -> None:
-    assert harness.client("operate").get("/api/deliveries/dlv_1/payload").status_code == 404

@@ -16,15 +16,6 @@ from tests.support import factories
 from tests.support.servers import poll
 
 
-def test_key_of_another_partner_finds_nothing(harness: ApiHarness) -> None:
-    export_id = harness.execute(factories.plan())
-    harness.run(export_id)
-    artifact = harness.client().get(f"/api/exports/{export_id}").json()["artifacts"][0]
-    other = harness.client("partner:br_other")
-    assert other.get(artifact["download_url"]).status_code == 404
-    assert other.get(f"/api/exports/{export_id}/bundle").status_code == 404
-
-
 def test_stored_key_hash_does_not_authenticate(harness: ApiHarness) -> None:
     key = harness.key("read")
     with harness.runtime.db.read() as session:

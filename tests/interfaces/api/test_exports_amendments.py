@@ -100,16 +100,6 @@ def test_amend_of_a_running_export_says_to_wait_or_cancel(harness: ApiHarness) -
     assert_refused(amend(client, export_id), 409, "INVALID_STATE")
 
 
-def test_change_of_a_live_export_needs_a_live_key(harness: ApiHarness) -> None:
-    export_id = execute_plan(harness)
-    test = harness.client(mode="test")
-    assert_refused(amend(test, export_id), 403, "INSUFFICIENT_ROLE")
-    for change in ("cancel", "retry"):
-        assert_refused(test.post(f"/api/exports/{export_id}/{change}"), 403, "INSUFFICIENT_ROLE")
-    assert_refused(amend(harness.client(), "exp_none"), 404, "NOT_FOUND")
-    assert harness.rows()["exports"] == 1
-
-
 def test_partner_is_replayed_page_by_page(harness: ApiHarness) -> None:
     export_id = execute_plan(harness)
     answer = harness.client("operate").post(

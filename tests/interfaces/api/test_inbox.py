@@ -42,9 +42,3 @@ def test_refused_acknowledgements_name_the_problem(harness: ApiHarness) -> None:
 @pytest.mark.parametrize("query", [{"cause": "sorrow"}, {"acknowledged": "maybe"}])
 def test_unknown_filters_are_refused(harness: ApiHarness, query: dict[str, str]) -> None:
     assert harness.client("read").get("/api/inbox", params=query).status_code == 400
-
-
-def test_test_key_acknowledges_no_live_export(harness: ApiHarness) -> None:
-    export_id = answer(harness, "held")
-    client = harness.client(mode="test")
-    assert client.post(f"/api/exports/{export_id}/acknowledge", json={}).status_code == 403
