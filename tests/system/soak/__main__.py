@@ -56,7 +56,7 @@ def main() -> int:
         metavar=("LEAST", "MOST"),
         help="seconds between two faults",
     )
-    parser.add_argument("--folder", type=Path, default=None, help="folder for history.jsonl, figures.json and soak.svg")
+    parser.add_argument("--folder", type=Path, default=None, help="folder for history.jsonl and figures.json")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     least, most = given.pause

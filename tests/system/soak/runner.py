@@ -37,7 +37,6 @@ from tests.system.soak.gauges import Gauges
 from tests.system.soak.history import Record
 from tests.system.soak.load import Load
 from tests.system.soak.partner_responses import RandomResponses
-from tests.system.soak.picture import draw_soak
 
 FORK_SERVER_MODULE: Final = "tests.system.soak.task_messages"
 #: Longer than in the tests of single faults: task messages that are sent again before workers can take them are
@@ -146,9 +145,6 @@ def run_soak(
         _write(folder / "history.jsonl", record, history)
         exports = found.tables["exports"]
         measured = figures(record, exports, broken, rest, targets)
-        values = {figure.name: figure.value for figure in measured}
-        picture = draw_soak(record, exports, stack=site.stack.name, violations=len(broken), figures=values)
-        (folder / "soak.svg").write_text(picture, encoding="utf-8")
         return SoakResult(
             record, site.stack.name, measured, broken, extras(record, exports, len(kept.receipts)), site.logs_end()
         )

@@ -8,20 +8,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from lxml.etree import fromstring
 
-from pipeline.simulation.drill.svg import HEIGHT, WIDTH
 from pipeline.simulation.judge import Violation
 from tests.system.soak import partner_responses, task_messages
 from tests.system.soak.figures import Figure, Targets, figures
 from tests.system.soak.gauges import WARM_SECONDS
 from tests.system.soak.history import AFTERMATH_SECONDS, Acceptance, Fault, Record, Sample
 from tests.system.soak.partner_responses import RandomResponses
-from tests.system.soak.picture import draw_soak
 
 SPEED = "executions a second, against those without faults"
 ACCEPTANCE = "accept p95 outside outages, against that without faults"
-SVG = "{http://www.w3.org/2000/svg}"
 TARGETS = Targets(faults=1, terminal_p99_seconds=18, resident_kilobytes_an_export=130)
 
 
@@ -53,39 +49,6 @@ def find_missed(
     record, exports = build_good_record()
     change(record, exports)
     return {figure.name: figure for figure in figures(record, exports, broken, rest, TARGETS)}
-
-
-def test_picture_shows_the_figures_within_its_edges() -> None:
-    record, exports = build_good_record()
-    record.faults.append(Fault("F1", "kill -9 worker", 150.0, 150.0))
-    values = {name: figure.value for name, figure in find_missed().items()}
-    svg = fromstring(draw_soak(record, exports, stack="postgres-redis", violations=1, figures=values).encode())
-    words = ["".join(each.itertext()) for each in svg.iter(f"{SVG}text")]
-    assert {
-        "exports",
-        "4",
-        "faults",
-        "2",
-        "violations",
-        "1",
-        "acceptance, p95",
-        "x 1.5",
-        "to the end, p99",
-        "3.0 s",
-    } <= {*words}
-    assert any("postgres-redis" in each and "seed 1" in each for each in words)
-    for each in svg.iter():
-        for name, most in (("x", WIDTH), ("x1", WIDTH), ("x2", WIDTH), ("y", HEIGHT), ("y1", HEIGHT), ("y2", HEIGHT)):
-            assert 0 <= float(each.get(name, "0")) <= most
-        for point in (each.get("points") or "").split():
-            x, y = map(float, point.split(","))
-            assert 0 <= x <= WIDTH
-            assert 0 <= y <= HEIGHT
-
-
-def test_picture_of_an_empty_soak_is_drawn() -> None:
-    values = dict.fromkeys(find_missed())
-    assert "none" in draw_soak(Record(1), [], stack="postgres-redis", violations=0, figures=values)
 
 
 def test_good_record_reaches_every_target_and_outages_do_not_count() -> None:

@@ -49,5 +49,4 @@ def test_minute_of_faults_under_load_keeps_every_promise(
     assert kinds.count("fault") == len(soaked.record.faults) >= ANY_MACHINE.faults
     assert kinds.count("exports") == soaked.extras["exports"] >= 20
     assert kinds[0] == "soak"
-    assert f"{kinds.count('exports')} exports and {kinds.count('fault')} faults" in (tmp_path / "soak.svg").read_text()
     assert {"call", "receipt", "sample", "deliveries", "attempts"} <= {*kinds}
