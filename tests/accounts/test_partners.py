@@ -3,13 +3,12 @@
 import json
 from typing import Any
 
-import pytest
-
 from pipeline.client import Exports
 from pipeline.deliveries.submissions.signature import build_signature_headers
 from tests.deliveries.conftest import Clock
 from tests.deliveries.support.scenario import OTHER, ApiHarness, hand_off
 from tests.support import factories
+from tests.support.tables import table
 
 NEW: dict[str, Any] = {"id": "wh_new", "kind": "warehouse", "name": "Dock 4"}
 
@@ -94,7 +93,7 @@ def test_rotated_secret_is_shown_once_and_both_secrets_sign_answers(harness: Api
     assert api.post(url, json={}).status_code == 200
 
 
-@pytest.mark.parametrize(
+@table(
     ("changes", "field"),
     [
         ({"kind": "carrier"}, "/kind"),

@@ -26,6 +26,7 @@ from tests.support.people import (
     try_sign_in,
     use_link,
 )
+from tests.support.tables import table
 
 ISSUER = "https://id.example"
 
@@ -117,7 +118,7 @@ def test_link_works_once_and_not_after_its_end(runtime: Runtime) -> None:
         one_time_links.load_link(session, invited.token)
 
 
-@pytest.mark.parametrize(
+@table(
     "email",
     [
         "",

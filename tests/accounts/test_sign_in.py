@@ -19,6 +19,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.ops import audit
 from tests.support import factories, stored
 from tests.support.people import BROWSER, CLIENT, PASSWORD, add_person, age, find, read_actions, try_sign_in
+from tests.support.tables import table
 
 
 @pytest.fixture
@@ -256,7 +257,7 @@ def test_changed_password_ends_the_other_sessions(runtime: Runtime) -> None:
     assert try_sign_in(runtime, person, password=new, code=next(codes))
 
 
-@pytest.mark.parametrize(
+@table(
     "password",
     [
         "",

@@ -26,6 +26,7 @@ from pipeline.interfaces.api.middleware import RequestContext, RequestMetrics
 from tests.interfaces.api.conftest import OTHER, ApiHarness, Open, execution
 from tests.support import factories
 from tests.support.servers import PostgreSQL
+from tests.support.tables import table
 
 PLAN = factories.plan()
 
@@ -106,7 +107,7 @@ def test_all_invalid_fields_are_named_with_remedies(harness: ApiHarness) -> None
     assert harness.rows() == before
 
 
-@pytest.mark.parametrize("given", [None, "", "Basic abc", "Bearer", "Bearer nonsense", "Bearer exp_live_a_b"])
+@table("given", [None, "", "Basic abc", "Bearer", "Bearer nonsense", "Bearer exp_live_a_b"])
 def test_call_without_a_key_is_rejected(harness: ApiHarness, given: str | None) -> None:
     headers = {} if given is None else {"Authorization": given}
     response = harness.client_with_key(None).get("/api/exports", headers=headers)

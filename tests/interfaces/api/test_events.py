@@ -21,6 +21,7 @@ from pipeline.workflow.queries import events_after
 from tests.interfaces.api.conftest import OTHER, ApiHarness, Open, execution
 from tests.support import factories
 from tests.support.browser import open_browser
+from tests.support.tables import table
 from tests.support.task_by_task import task_by_task
 
 LIVE = {"Accept": "text/event-stream"}
@@ -159,7 +160,7 @@ def test_feed_has_the_events_of_all_exports_of_the_account(open_harness: Open, d
     assert (foreign.status_code, foreign.json()["field"]) == (400, "after")
 
 
-@pytest.mark.parametrize(
+@table(
     ("query", "headers", "field"),
     [
         ("after=exp_none.1", {}, "after"),

@@ -17,6 +17,7 @@ from tests.interfaces.api.conftest import OTHER, ApiHarness, Open, execution
 from tests.support import factories
 from tests.support.query_counter import record_statements
 from tests.support.servers import poll
+from tests.support.tables import table
 
 pytestmark = pytest.mark.clock
 
@@ -98,7 +99,7 @@ def test_idempotency_key_of_the_header_overrides_the_bodys(harness: ApiHarness) 
     assert client.post(EXECUTE, json=other | {"idempotencyKey": "in-the-body"}).status_code == 202
 
 
-@pytest.mark.parametrize("key", ["", "a b", "x" * 256])
+@table("key", ["", "a b", "x" * 256])
 def test_idempotency_key_is_short_and_printable(harness: ApiHarness, key: str) -> None:
     response = harness.client("execute").post(EXECUTE, json=execution(PLAN), headers={"Idempotency-Key": key})
     assert (response.status_code, response.json()["pointer"]) == (400, "/header/Idempotency-Key")
@@ -334,7 +335,7 @@ def test_list_is_filtered(harness: ApiHarness) -> None:
     assert listed(acceptedAfter=later.isoformat()) == []
 
 
-@pytest.mark.parametrize(
+@table(
     ("filters", "field"),
     [
         ({"limit": "201"}, "/query/limit"),

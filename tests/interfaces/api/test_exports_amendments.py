@@ -13,6 +13,7 @@ from tests.interfaces.api.test_errors import assert_refused
 from tests.interfaces.console.test_console import sign_in_browser
 from tests.support import factories
 from tests.support.servers import poll
+from tests.support.tables import table
 
 PLAN = factories.plan()
 CHANGED = factories.plan(lines=4)
@@ -117,7 +118,7 @@ def test_partner_is_replayed_page_by_page(harness: ApiHarness) -> None:
     assert harness.publisher.tasks == [TaskMessage(export_id, partner_id=factories.WAREHOUSE, channel="queue")]
 
 
-@pytest.mark.parametrize(
+@table(
     ("body", "field"),
     [
         ({}, "/since"),

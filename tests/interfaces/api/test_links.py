@@ -26,6 +26,7 @@ from pipeline.exports.schemas.export import ExportView
 from pipeline.interfaces.portal.reply_links import REQUESTS_PER_MINUTE
 from tests.interfaces.api.conftest import OTHER, ApiHarness, Open
 from tests.support import factories
+from tests.support.tables import table
 
 HOOKED = "br_hooked"
 
@@ -146,7 +147,7 @@ def test_invalid_links_all_get_the_same_404(handed_off: HandedOff) -> None:
     assert answers["outside"].status_code == 404
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+@table("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
 def test_link_only_allows_get_and_head(handed_off: HandedOff, method: str) -> None:
     response = handed_off.client_without_key.request(
         method, handed_off.address(handed_off.link(until=in_five_minutes()))

@@ -12,6 +12,7 @@ from tests.interfaces.api.conftest import OTHER, ApiHarness, Open
 from tests.support import factories, orders
 from tests.support.factories import Json
 from tests.support.query_counter import record_statements
+from tests.support.tables import table
 
 PLAN, EXECUTE = "/api/exports/plan", "/api/exports/execute"
 
@@ -132,7 +133,7 @@ def test_dry_run_stores_nothing(harness: ApiHarness) -> None:
     assert plan(client, order_ids, batchId="batch_other")["readinessState"] == "READY"
 
 
-@pytest.mark.parametrize(
+@table(
     ("what", "body", "status", "field"),
     [
         ("orders", orders.order_sync(*(orders.order(str(number)) for number in range(1001))), 400, "items"),

@@ -1,9 +1,8 @@
 """The API's portal links: created with a URL that is shown once, listed, revoked, and kept apart by account."""
 
-import pytest
-
 from tests.interfaces.api.conftest import ApiHarness
 from tests.support import factories
+from tests.support.tables import table
 
 LINKS = f"/api/partners/{factories.WAREHOUSE}/portal-links"
 
@@ -31,7 +30,7 @@ def test_link_is_created_listed_and_revoked(harness: ApiHarness) -> None:
     assert tester.post("/api/partners/wh_test/portal-links", json={}).status_code == 201
 
 
-@pytest.mark.parametrize("body", [{"days": 0}, {"days": 91}, {"days": "x"}, {"days": 1.5}, {"hours": 1}, []])
+@table("body", [{"days": 0}, {"days": 91}, {"days": "x"}, {"days": 1.5}, {"hours": 1}, []])
 def test_wrong_body_names_the_field(harness: ApiHarness, body: object) -> None:
     refused = harness.client("admin").post(LINKS, json=body)
     assert refused.status_code == 400

@@ -8,6 +8,7 @@ import pytest
 from tests.interfaces.api.conftest import ApiHarness
 from tests.support.logos import draw_logo
 from tests.support.people import OTHER
+from tests.support.tables import table
 
 ADDRESS = "/api/print-settings"
 
@@ -36,7 +37,7 @@ def test_settings_are_read_and_changed_one_by_one(harness: ApiHarness) -> None:
 
 
 @pytest.mark.pdf_engine
-@pytest.mark.parametrize(
+@table(
     ("changes", "path", "words"),
     [
         ({"languages": ["fr"]}, "/languages", "customs asks for English"),

@@ -19,6 +19,7 @@ from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.schemas.plan import Plan
 from tests.interfaces.api.conftest import ApiHarness, Open, execution
 from tests.support import factories
+from tests.support.tables import table
 from tests.system.faults.matrix import mark_own_stack
 
 EXECUTE = "/api/exports/execute"
@@ -57,7 +58,7 @@ def test_key_is_checked_before_the_body_is_read(harness: ApiHarness) -> None:
     assert response.json()["errorCode"] == "INVALID_API_KEY"
 
 
-@pytest.mark.parametrize(
+@table(
     ("body", "headers", "status", "code", "says"),
     [
         (b"[" * 100_000, AS_JSON, 413, "PAYLOAD_TOO_LARGE", "nested deeper than 32 levels"),

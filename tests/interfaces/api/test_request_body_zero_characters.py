@@ -11,6 +11,7 @@ from pipeline.deliveries.schemas.answers import AcknowledgementBody, HandoffStat
 from pipeline.deliveries.schemas.views import SentAcknowledgement
 from tests.interfaces.api.conftest import ApiHarness, Open
 from tests.support import factories
+from tests.support.tables import table
 
 pytestmark = pytest.mark.databases
 
@@ -42,14 +43,14 @@ def test_zero_character_in_a_url_is_rejected(harness: ApiHarness) -> None:
     assert requests >= 40
 
 
-@pytest.mark.parametrize("cursor", ["AA", "\u00b5%\x93", "YQBi", "====", "a"])
+@table("cursor", ["AA", "\u00b5%\x93", "YQBi", "====", "a"])
 def test_unknown_cursor_is_rejected(harness: ApiHarness, cursor: str) -> None:
     response = harness.client().get("/api/exports", params={"cursor": cursor})
     assert (response.status_code, response.json()["errorCode"]) == (400, "VALIDATION_ERROR")
     assert response.json()["pointer"] == "/query/cursor"
 
 
-@pytest.mark.parametrize(
+@table(
     ("address", "body", "field"),
     [
         (f"/api/partners/{factories.BROKER}/replay", {"since": "2026-01-01T00:00:00Z", "after": "a\x00"}, "/after"),
@@ -94,7 +95,7 @@ def test_escaped_backslash_is_not_a_zero_character() -> None:
     assert parse_json(text, AcknowledgementBody, max_depth=32).model.message == "\\u0000"
 
 
-@pytest.mark.parametrize(("path", "allowed"), [("/api/partners", "GET, POST"), ("/api/partners/x", "GET, PATCH")])
+@table(("path", "allowed"), [("/api/partners", "GET, POST"), ("/api/partners/x", "GET, PATCH")])
 def test_wrong_method_lists_all_allowed_methods(harness: ApiHarness, path: str, allowed: str) -> None:
     response = harness.client().request("OPTIONS", path)
     assert (response.status_code, response.headers["Allow"]) == (405, allowed)

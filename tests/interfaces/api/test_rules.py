@@ -4,14 +4,13 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from pipeline.customs import rulesets
 from pipeline.customs.reference.archive import RulesFiles
 from pipeline.customs.reference.content import read_folder
 from tests.interfaces.api.conftest import ApiHarness
 from tests.support.command_line import Commands, commands
 from tests.support.rule_folders import PACKAGED_HASH, PACKAGED_ID, write_rules
+from tests.support.tables import table
 from tests.support.tariff import REVISION_6, import_revision
 
 __all__ = ["commands"]
@@ -61,7 +60,7 @@ def test_answer_follows_the_active_rules(harness: ApiHarness, tmp_path: Path) ->
     assert decide(harness, STEEL)["ruleset"] == "us-newer"
 
 
-@pytest.mark.parametrize(
+@table(
     ("query", "field"),
     [
         ("htsCode=732393&origin=CA", "htsCode"),

@@ -31,6 +31,7 @@ from tests.interfaces.api.conftest import ApiHarness, Open, execution
 from tests.support import factories
 from tests.support.query_counter import record_plans, record_statements
 from tests.support.servers import poll
+from tests.support.tables import table
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 
@@ -234,7 +235,7 @@ def test_metrics_name_no_account_partner_export_or_key_if_none_is_overdue(harnes
         assert name not in text
 
 
-@pytest.mark.parametrize(("given", "kept"), [("mine-1", True), ("a b", False), ("x" * 200, False), ("a\tb", False)])
+@table(("given", "kept"), [("mine-1", True), ("a b", False), ("x" * 200, False), ("a\tb", False)])
 def test_valid_request_id_is_kept(harness: ApiHarness, given: str, kept: bool) -> None:  # noqa: FBT001
     answered = harness.client_with_key(None).get("/livez", headers={"X-Request-Id": given}).headers["x-request-id"]
     assert (answered == given) == kept
@@ -317,7 +318,7 @@ def _contents(document: dict[str, Any]) -> Iterator[tuple[str, str, str, dict[st
                         yield method, address, place, content
 
 
-@pytest.mark.parametrize("name", ["plan", "execute-request", "export", "problem", "commercial-customs-invoice"])
+@table("name", ["plan", "execute-request", "export", "problem", "commercial-customs-invoice"])
 def test_schemas_are_published(harness: ApiHarness, name: str) -> None:
     schema = harness.client_with_key(None).get(f"/api/schemas/{name}.json").json()
     jsonschema_rs.meta.validate(schema)

@@ -14,6 +14,7 @@ from tests.documents.samples import list_kinds
 from tests.support import factories
 from tests.support.http_endpoint import Endpoint, Script
 from tests.support.servers import poll
+from tests.support.tables import table
 
 if TYPE_CHECKING:
     from tests.interfaces.cli.conftest import PlanFile
@@ -201,7 +202,7 @@ def test_invalid_key_is_rejected(service: Commands) -> None:
     assert service("inspect", "exp_nobody", "--api-key", "exp_test_wrong").exit_code == 1
 
 
-@pytest.mark.parametrize(
+@table(
     ("arguments", "environment", "named"),
     [
         ((), {"EXPORTS_API_KEY": f"{NEVER_SHOWN}\r"}, "EXPORTS_API_KEY must not begin or end with a space"),

@@ -7,6 +7,7 @@ import pytest
 from typer.testing import Result
 
 from tests.support.command_line import Commands
+from tests.support.tables import table
 
 FOLDER = Path(__file__).parents[3] / "examples" / "profiles"
 PROFILES = [FOLDER / f"{name}.json" for name in ("entry-import", "entry-lines", "invoice-lines")]
@@ -49,7 +50,7 @@ def test_all_issues_of_a_profile_are_reported_and_nothing_is_registered(
     assert account_commands.json("partners", "list", "--account", "acc_1") == []
 
 
-@pytest.mark.parametrize(
+@table(
     ("body", "message"),
     [
         ('{"name": "x"', "is not JSON at line 1"),

@@ -8,6 +8,7 @@ import pytest
 from pipeline.interfaces import server
 from pipeline.workflow import dispatch
 from tests.support.command_line import Commands
+from tests.support.tables import table
 
 SERVERS = {"BROKER_URL": "redis://127.0.0.1:9/0", "EXPORTS_SECRET_KEY": "k" * 32}
 
@@ -26,7 +27,7 @@ def test_version_is_that_of_the_distribution(commands: Commands) -> None:
     assert (result.exit_code, result.stdout) == (0, f"exports {version('exports')}\n")
 
 
-@pytest.mark.parametrize("role", ["web", "worker", "deliveries", "intake"])
+@table("role", ["web", "worker", "deliveries", "intake"])
 def test_single_process_needs_an_external_message_broker(
     commands: Commands, started_processes: list[Any], role: str
 ) -> None:
@@ -37,7 +38,7 @@ def test_single_process_needs_an_external_message_broker(
     assert started_processes == []
 
 
-@pytest.mark.parametrize("role", ["worker", "deliveries", "intake"])
+@table("role", ["worker", "deliveries", "intake"])
 def test_worker_needs_a_strong_secret_key(commands: Commands, started_processes: list[Any], role: str) -> None:
     result = commands(role, **SERVERS | {"EXPORTS_SECRET_KEY": "short"})
     assert (result.exit_code, "EXPORTS_SECRET_KEY has only 5 characters" in result.stderr) == (1, True), result.output

@@ -16,6 +16,7 @@ from pipeline.interfaces.cli import connection
 from pipeline.interfaces.cli.output import ExitCode
 from tests.support import factories
 from tests.support.command_line import Commands
+from tests.support.tables import table
 from tests.workflow.conftest import WorkflowHarness, make_workflow, workflow
 from tests.workflow.revisions import execute_export
 
@@ -67,7 +68,7 @@ def test_unreadable_plan_is_reported_with_the_due_records(workflow: WorkflowHarn
 WHO = ("--reason", "a dispute", "--by", "Legal")
 
 
-@pytest.mark.parametrize(
+@table(
     "command",
     [
         ("backup", "copy"),
@@ -83,7 +84,6 @@ WHO = ("--reason", "a dispute", "--by", "Legal")
         ("retention", "holds"),
         ("secrets", "rotate"),
     ],
-    ids=" ".join,
 )
 def test_missing_database_is_not_found(
     new_machine: Commands, command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -96,7 +96,7 @@ def test_missing_database_is_not_found(
     assert [*tmp_path.iterdir()] == []
 
 
-@pytest.mark.parametrize(
+@table(
     ("url", "code", "text"),
     [
         ("sqlite:nonsense", ExitCode.USAGE, "DATABASE_URL must be the address of a database"),

@@ -9,6 +9,7 @@ from pipeline.customs.reference.ruleset import ruleset
 from pipeline.interfaces.cli.output import ExitCode
 from tests.support.command_line import Commands
 from tests.support.rule_folders import write_rules
+from tests.support.tables import table
 from tests.support.tariff import REVISION_6
 
 pytestmark = pytest.mark.clock
@@ -102,7 +103,7 @@ def test_why_asks_whether_aluminum_is_russian(commands: Commands) -> None:
     assert (other_answer["headings"], other_answer["undecided"]) == (["9903.05.90", "9903.82.09"], [])
 
 
-@pytest.mark.parametrize(
+@table(
     "arguments",
     [
         ("rules", "why", "7323", "--origin", "CA"),

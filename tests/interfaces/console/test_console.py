@@ -16,6 +16,7 @@ from tests.interfaces.api.test_limits import hold_request
 from tests.support import factories
 from tests.support.people import sign_in_client
 from tests.support.servers import poll
+from tests.support.tables import table
 
 
 def sign_in_browser(
@@ -214,7 +215,7 @@ def test_sign_out_without_a_csrf_token_is_rejected(harness: ApiHarness, csrf_tok
     assert client.get("/console").status_code == 200
 
 
-@pytest.mark.parametrize(
+@table(
     "address", ["", "/partners", "/partners/br_sandbox", "/deliveries", "/sandbox", "/exports/none", "/partners/none"]
 )
 def test_every_page_has_a_sign_out_form(harness: ApiHarness, address: str) -> None:

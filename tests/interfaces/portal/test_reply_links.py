@@ -26,6 +26,7 @@ from tests.deliveries.support.exports import purge
 from tests.interfaces.api.conftest import ApiHarness, Open
 from tests.support import factories
 from tests.support.mail_server import DESK, MailServer
+from tests.support.tables import table
 
 BROKER = "br_mail"
 
@@ -202,7 +203,7 @@ def test_rejection_or_a_query_names_fields_by_pointer(sent: SentReply, status: s
     ]
 
 
-@pytest.mark.parametrize(
+@table(
     ("form", "reply"),
     [
         ({}, "Choose one"),

@@ -22,6 +22,7 @@ from tests.interfaces.console.people.test_keys import read_form
 from tests.interfaces.console.test_console import sign_in_browser
 from tests.support import factories
 from tests.support.ports import LOOPBACK
+from tests.support.tables import table
 
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0"
 WIZARD = "/console/partners/new"
@@ -130,7 +131,7 @@ def test_each_channel_is_created_by_its_schema(
     assert view["artifactTypes"] == (["cci_pdf"] if kind == "customs_broker" else None)
 
 
-@pytest.mark.parametrize(
+@table(
     ("channel", "typed", "place", "message"),
     [
         ("webhook", {"webhook.address": "partner.example"}, "webhook.address", "such as https://"),

@@ -11,6 +11,7 @@ from pipeline.exports.audit_trail import list_acts
 from tests.interfaces.api.conftest import OTHER, ApiHarness
 from tests.interfaces.console.test_console import sign_in_browser
 from tests.support import factories
+from tests.support.tables import table
 
 NEW = {"name": "warehouse system", "role": ["read", "operate"], "mode": "live", "days": "30"}
 
@@ -82,7 +83,7 @@ def test_key_for_a_partner_answers_only_for_it(harness: ApiHarness) -> None:
     assert (strange.status_code, "there is no partner br_none" in strange.text) == (400, True)
 
 
-@pytest.mark.parametrize(
+@table(
     ("changes", "place", "message"),
     [
         ({"name": ""}, "name", "must have 1 to 128 characters"),

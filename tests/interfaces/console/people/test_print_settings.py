@@ -16,6 +16,7 @@ from tests.interfaces.console.people.test_keys import read_form
 from tests.interfaces.console.test_console import sign_in_browser
 from tests.support import factories
 from tests.support.logos import draw_logo
+from tests.support.tables import table
 
 PAGE = "/console/print-settings"
 
@@ -72,7 +73,7 @@ def test_logo_and_languages_are_changed_and_shown(harness: ApiHarness) -> None:
 
 
 @pytest.mark.pdf_engine
-@pytest.mark.parametrize(
+@table(
     ("picture", "why"),
     [
         (b"<svg onload='alert(1)'/>", "is neither PNG nor JPEG; save it as PNG"),
@@ -81,7 +82,6 @@ def test_logo_and_languages_are_changed_and_shown(harness: ApiHarness) -> None:
         (draw_logo(size=(8, 8)), "each side must have 16 to 4,096"),
         (b"", "the form has no picture; choose a PNG or a JPEG"),
     ],
-    ids=["svg", "damaged", "large", "small", "empty"],
 )
 def test_picture_that_is_refused_says_why_and_changes_nothing(harness: ApiHarness, picture: bytes, why: str) -> None:
     client = sign_in_browser(harness, "admin")

@@ -2,8 +2,6 @@
 
 import re
 
-import pytest
-
 from pipeline.exports.audit_trail import list_acts
 from pipeline.ops import legal_holds
 from tests.interfaces.api.conftest import ApiHarness
@@ -12,6 +10,7 @@ from tests.interfaces.console.people.test_keys import read_form
 from tests.interfaces.console.test_console import sign_in_browser
 from tests.interfaces.console.work.test_waivers import read_filled
 from tests.support import factories
+from tests.support.tables import table
 
 NEW = {"scope": "account", "reason": "A dispute with\r\nthe carrier."}
 
@@ -57,7 +56,7 @@ def test_link_from_an_export_places_a_hold_on_it(harness: ApiHarness) -> None:
         assert "/console/holds/new" not in other.get(page).text
 
 
-@pytest.mark.parametrize(
+@table(
     ("typed", "place", "message"),
     [
         ({"reason": ""}, "reason", "must have 1 to 1000 characters"),

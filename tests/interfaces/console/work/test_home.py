@@ -28,6 +28,7 @@ from pipeline.ops.stats import rollup
 from tests.interfaces.api.conftest import ApiHarness
 from tests.interfaces.console.test_console import sign_in_browser
 from tests.support import factories
+from tests.support.tables import table
 
 PERIODS = [datetime(2026, 11, 24, tzinfo=UTC) + timedelta(hours=hour) for hour in range(24)]
 
@@ -184,7 +185,7 @@ def test_page_of_many_customs_brokers_is_bounded() -> None:
     assert (len(page.brokers), len(page.more_brokers), page.brokers_left_out) == (6, 18, 477)
 
 
-@pytest.mark.parametrize("wanted", ["3h", "24h", "7d", "90d"])
+@table("wanted", ["3h", "24h", "7d", "90d"])
 def test_each_range_has_a_page_for_an_empty_account(harness: ApiHarness, wanted: str) -> None:
     page = sign_in_browser(harness, "read").get(f"/console?range={wanted}").text
     assert page.count("Nothing happened in this time.") == 4

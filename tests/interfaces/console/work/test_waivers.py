@@ -17,6 +17,7 @@ from tests.interfaces.console.partners.test_partner_settings import find_error
 from tests.interfaces.console.people.test_keys import read_form
 from tests.interfaces.console.test_console import sign_in_browser
 from tests.support import factories
+from tests.support.tables import table
 
 NEW = {"rule": "V17", "reason": "Freight is on\r\nthe carrier's bill."}
 
@@ -67,7 +68,7 @@ def test_waiver_is_recorded_used_and_revoked(harness: ApiHarness) -> None:
     assert "V17" in client.get("/console/waivers?ended=true").text
 
 
-@pytest.mark.parametrize(
+@table(
     ("typed", "place", "message"),
     [
         ({"rule": ""}, "rule", "This field is required; add it."),
