@@ -1,9 +1,12 @@
-"""Vehicles and similar goods without a Section 232 heading: blocked if the law has a heading for a whole list."""
+"""Goods without a Section 232 heading: blocked if the law has a heading for a whole list, and told which to add."""
 
 import pytest
 
 from pipeline.core.findings import Finding
-from tests.customs.cases import PAN, findings, heading, with_changes
+from pipeline.customs.chapter99.facts import line_facts
+from pipeline.customs.decisions import decide_line
+from pipeline.exports.schemas.plan import Plan
+from tests.customs.cases import PAN, SHIRT, TODAY, findings, heading, with_changes
 from tests.support.factories import Json
 
 CAR, TRUCK, BUS = "8703230190", "8704230100", "8702103100"
@@ -63,3 +66,32 @@ def test_drone_parts_get_note_without_row_for_light_drones() -> None:
     (found,) = list_heading_findings("8807300015", MEXICO)
     assert found.severity == "note"
     assert "may need 9903.08.20" in found.message
+
+
+HEADINGS = f"{PAN}/treatment/chapter99"
+
+
+def test_missing_heading_names_the_headings_that_why_decides() -> None:
+    changed = with_changes((HEADINGS, []))
+    found = next(each for each in findings(changed) if each.pointer == HEADINGS and each.severity != "note")
+    decision = decide_line(line_facts(Plan.model_validate(changed).units[0].lines[0], TODAY))
+    assert found.expected is not None
+    assert [each.value for each in found.expected if each.applies_if is None] == decision.headings != []
+    assert {each.group for each in found.expected} <= {step.program for step in decision.steps}
+
+
+def test_correcting_a_plan_by_what_a_finding_expects_ends_the_finding() -> None:
+    changed = with_changes((HEADINGS, [heading("9903.82.02", "50")]))
+    found = [each for each in findings(changed) if each.pointer.startswith(HEADINGS) and each.expected]
+    assert found
+    certain = [each for each in found[0].expected or () if each.applies_if is None]
+    corrected = with_changes((HEADINGS, [{**heading(each.value), "program": each.group} for each in certain]))
+    left = [
+        each for each in findings(corrected) if each.pointer.startswith(HEADINGS) and each.pointer.endswith("heading")
+    ]
+    assert left == []
+
+
+def test_finding_on_another_field_expects_no_headings() -> None:
+    for found in findings(with_changes((f"{SHIRT}/description", "goods"))):
+        assert found.expected is None

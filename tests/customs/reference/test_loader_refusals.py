@@ -1,6 +1,10 @@
-"""Inconsistent reference data of the entry is rejected; the message names the row and the reason."""
+"""Inconsistent reference data and malformed ids are rejected; the message names the row and the reason."""
 
+import json
+import shutil
+from datetime import date
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +12,9 @@ import yaml
 from pydantic import ValidationError
 
 from pipeline.customs.reference.base import ReferenceData
+from pipeline.customs.reference.bundle import load_rules
 from pipeline.customs.reference.entry import AttributeRules, DescriptionRules, EntryRules, MidRules
+from tests.support.rules_id import MANIFEST, PLACES, ROOT, read_id, rename_rules
 
 MODELS: dict[str, type[ReferenceData]] = {
     "entry": EntryRules,
@@ -90,3 +96,17 @@ def test_row_with_status_check_only_warns() -> None:
         assert (row.status, row.severity) == ("check", "warn")
     attributes = AttributeRules.model_validate(document("attributes")).rows
     assert {row.severity for row in attributes if row.status == "check"} == {"warn"}
+
+
+def test_new_id_reaches_all_files_that_name_the_old_one(tmp_path: Path) -> None:
+    for place in ("config/rules", *PLACES):
+        shutil.copytree(ROOT / place, tmp_path / place)
+    old, _ = read_id()
+    changed = rename_rules(tmp_path, "of-2027", "2027-01-02")
+    assert {"docs/rules.md", "examples/plans/cookware.json", "templates/plans/plan.jsonc"} < {*changed}
+    naming = [path for path in tmp_path.rglob("*.*") if old.encode() in path.read_bytes()]
+    assert naming == [tmp_path / MANIFEST]
+    rules, _ = load_rules(tmp_path / MANIFEST)
+    assert (rules.id, rules.as_of, rules.predecessors[0]) == ("of-2027", date(2027, 1, 2), old)
+    for plan in (tmp_path / "examples/plans").rglob("*.json"):
+        assert json.loads(plan.read_text(encoding="utf-8"))["ruleset"] == {"id": "of-2027", "asOf": "2027-01-02"}
