@@ -1,7 +1,8 @@
-"""Both clients against the real API: every call and its effects."""
+"""Both clients against the real API: every call, its effects, and the certificates that they trust."""
 
 import base64
 import hashlib
+import ssl
 import zipfile
 from datetime import date
 from io import BytesIO
@@ -13,6 +14,7 @@ import pytest
 from pipeline.accounts.channels import QueueEndpoint
 from pipeline.accounts.schemas import NewPartner, PartnerChanges, PrintSettingsChanges
 from pipeline.client import ApiProblem, Execution
+from pipeline.client.client import _http_options
 from pipeline.client.export_requests import ExportFilters
 from pipeline.customs.schemas import NewWaiver
 from pipeline.deliveries.schemas.answers import AcknowledgementBody
@@ -222,3 +224,23 @@ def test_waivers_and_health(api: ClientAtHarness) -> None:
     health = api.call("health")
     assert {part.name for part in health.parts} >= {"database"}
     assert api.call("ready") is (health.status == "ok")
+
+
+def tls_settings(url: str) -> ssl.SSLContext:
+    found: ssl.SSLContext = _http_options(url, None)["verify"]
+    return found
+
+
+@pytest.mark.parametrize("url", ["https://api.example", "https://127.0.0.1:8443", "http://api.example"])
+def test_clients_share_certificates_and_check_them(url: str) -> None:
+    settings = tls_settings(url)
+    assert settings is tls_settings(url + "/v1")
+    assert (settings.verify_mode, settings.check_hostname) == (ssl.CERT_REQUIRED, True)
+    assert settings.cert_store_stats()["x509_ca"] > 0
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8000", "http://localhost", "http://[::1]:8000"])
+def test_client_of_this_machine_loads_no_certificates_and_trusts_no_server(url: str) -> None:
+    settings = tls_settings(url)
+    assert (settings.verify_mode, settings.check_hostname) == (ssl.CERT_REQUIRED, True)
+    assert settings.cert_store_stats()["x509_ca"] == 0
