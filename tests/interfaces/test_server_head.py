@@ -1,4 +1,4 @@
-"""The bounds of a connection: on the heads that it sends, and on the answers that it does not take."""
+"""The server: its options, and the bounds of a connection on heads that it sends and answers that it does not take."""
 
 import asyncio
 import json
@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Final, cast
 from urllib.parse import urlsplit
@@ -14,9 +15,12 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
+from config.settings import Settings
+from pipeline.core.runtime import open_runtime
 from pipeline.interfaces import server
 from pipeline.interfaces.pages.assets import VIEWER
-from pipeline.interfaces.server import MAX_HEAD_BYTES, WEB_OPTIONS, BoundedHead
+from pipeline.interfaces.server import MAX_HEAD_BYTES, WEB_OPTIONS, BoundedHead, NotServing, Service
+from pipeline.workflow.publisher import EmbeddedWorker
 from tests.architecture.test_wiring import procfile
 from tests.interfaces.api.conftest import ApiHarness
 
@@ -176,3 +180,23 @@ def test_web_process_uses_the_header_bound() -> None:
     assert procfile()["web"] == ["exports", "web"]
     web = WEB_OPTIONS
     assert web[web.index("--http") + 1] == "pipeline.interfaces.server:BoundedHead"
+
+
+def test_worker_that_does_not_start_in_time_is_reported_and_everything_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = []
+
+    def never(_: EmbeddedWorker, seconds: float) -> None:
+        raise TimeoutError(f"the embedded worker did not start in {seconds:g} s")
+
+    monkeypatch.setattr(EmbeddedWorker, "start", never)
+    monkeypatch.setattr(EmbeddedWorker, "stop", lambda *_: stopped.append("worker"))
+    runtime = open_runtime(
+        Settings(database_url=f"sqlite:///{tmp_path / 'exports.db'}", artifacts_url=f"file:{tmp_path}")
+    )
+    listener = server.listen("127.0.0.1", 0)
+    with pytest.raises(NotServing, match="the embedded worker did not start in 60 s; its log says why"):
+        Service(runtime, listener, worker=True).start()
+    assert (stopped, listener.fileno()) == (["worker"], -1)
+    runtime.close()

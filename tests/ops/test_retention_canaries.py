@@ -1,30 +1,40 @@
-"""A unique word in every text of an export: after its purge it remains only where docs/security.md says."""
+"""Retention: what a purge leaves of words, of orders and for a backup is what docs/security.md says."""
 
 import re
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
-from sqlmodel import col, select
+from sqlmodel import SQLModel, col, func, select
 
 from pipeline.accounts import partners
 from pipeline.accounts.schemas import NewPartner
+from pipeline.core.blob_store import ArtifactStore
 from pipeline.deliveries.models import BrokerSubmission, Delivery
 from pipeline.deliveries.schemas.answers import AcknowledgementBody
 from pipeline.deliveries.streams import sender
 from pipeline.deliveries.submissions import broker_answers
 from pipeline.exports import plans as export_plans
+from pipeline.exports.models import Artifact
+from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.schemas.plan import Plan
-from pipeline.ops import retention
+from pipeline.ops import backup, legal_holds, retention
+from pipeline.orders import sync
+from pipeline.orders.models import Order, PlannedBatch, Product, SyncRecord
+from pipeline.orders.schemas import OrderSync, PlanRequest, ProductSync, TemplateSync
+from pipeline.orders.sync import Owner
 from pipeline.workflow import preflight
-from tests.ops.test_retention import execute_export
-from tests.support import factories
+from pipeline.workflow.acceptance import accept_plan
+from pipeline.workflow.planning import plan_batch
+from tests.ops.rebuild.test_rebuild import differences
+from tests.ops.test_retention import end_export, execute_export, plan, rows, today
+from tests.support import factories, orders
 from tests.support.canaries import add_canaries, find_canaries, is_executable
 from tests.support.hostile_inputs import build_whole_plan
 from tests.support.mail_server import MailServer, Script
@@ -128,3 +138,90 @@ def test_purged_plan_leaves_words_only_in_documented_places(mail_workflow: Workf
     assert left.pop("units.unit_ref") == names
     assert left == {}
     assert [path for path in (tmp_path / "artifacts" / "sha256").rglob("*") if path.is_file()] == []
+
+
+__all__ = ["today"]
+
+
+def test_backup_after_purge_copies_only_kept_documents(workflow: WorkflowHarness, today: date, tmp_path: Path) -> None:
+    execute_export(workflow, plan("gone"))
+    kept_id = execute_export(workflow, plan("kept", arrival="2026-12-20T12:00:00Z"))
+    retention.purge_expired(workflow.runtime, date(2032, 11, 27))
+    taken = backup.create_backup(workflow.runtime, tmp_path / "copy")
+    assert taken.documents == len({row.sha256 for row in rows(workflow, Artifact, kept_id)})  # type: ignore[attr-defined]
+
+
+class PurgedWhenAsked(ArtifactStore):
+    """A store that runs a purge when its first document is read."""
+
+    purge: Callable[[], object] = staticmethod(lambda: None)
+
+    def get(self, sha256: str) -> bytes:
+        purge, self.purge = self.purge, lambda: None
+        purge()
+        return super().get(sha256)
+
+
+def test_purge_during_backup_is_not_reported_as_missing(workflow: WorkflowHarness, today: date, tmp_path: Path) -> None:
+    gone_id = execute_export(workflow, plan("gone"))
+    kept_id = execute_export(workflow, plan("kept", arrival="2026-12-20T12:00:00Z"))
+    kept, gone = ({row.sha256 for row in rows(workflow, Artifact, each)} for each in (kept_id, gone_id))  # type: ignore[attr-defined]
+    store = PurgedWhenAsked(workflow.runtime.store.url)
+    store.purge = lambda: retention.purge_expired(workflow.runtime, date(2032, 11, 27))
+    taken = backup.create_backup(replace(workflow.runtime, store=store), tmp_path / "copy")
+    assert (taken.documents, taken.purged, taken.missing) == (len(kept), len(gone - kept), [])
+
+
+OWNER = Owner(factories.ACCOUNT, test=False)
+
+
+@pytest.fixture
+def order_id(workflow: WorkflowHarness) -> str:
+    """An order, with everything that its plan needs; the request had an idempotency key."""
+    workflow.clock.now = factories.NOW
+    sync.sync_products(workflow.runtime, OWNER, ProductSync.model_validate(orders.product_sync()), None)
+    sync.sync_templates(workflow.runtime, OWNER, TemplateSync.model_validate(orders.template_sync()), None)
+    body = OrderSync.model_validate(orders.order_sync())
+    return sync.sync_orders(workflow.runtime, OWNER, body, "once").data[0].id
+
+
+def count(workflow: WorkflowHarness, table: type[SQLModel]) -> int:
+    return workflow.one(select(func.count()).select_from(table))
+
+
+def purge(workflow: WorkflowHarness, days: int) -> retention.PurgeResult:
+    return retention.purge_expired(workflow.runtime, factories.TODAY + timedelta(days=days))
+
+
+def test_order_without_an_export_is_deleted_after_its_days(workflow: WorkflowHarness, order_id: str) -> None:
+    days = workflow.runtime.settings.order_days
+    assert purge(workflow, days - 1).orders == 0
+    assert count(workflow, Order) == 1
+    # Responses are kept for thirty days only.
+    assert count(workflow, SyncRecord) == 0
+    assert purge(workflow, days + 2).orders == 1
+    assert (count(workflow, Order), count(workflow, Product)) == (0, 1)
+
+
+def test_hold_on_the_account_keeps_its_orders(workflow: WorkflowHarness, order_id: str) -> None:
+    hold = legal_holds.place_hold(
+        workflow.runtime, factories.ACCOUNT, export_id=None, reason="an inquiry", placed_by="somebody"
+    )
+    assert purge(workflow, 10_000).orders == 0
+    assert (count(workflow, Order), count(workflow, SyncRecord)) == (1, 1)
+    legal_holds.release_hold(workflow.runtime, hold.id, released_by="somebody")
+    assert purge(workflow, 10_000).orders == 1
+
+
+def test_exported_order_is_deleted_with_its_export(workflow: WorkflowHarness, order_id: str) -> None:
+    request = PlanRequest.model_validate(orders.plan_request([order_id]))
+    planned = plan_batch(workflow.runtime, workflow.caller, request, idempotency_key=None)
+    body = ExecuteRequest.model_validate({"accountId": factories.ACCOUNT, "batchId": planned.batch_id})
+    accepted = accept_plan(workflow.runtime, workflow.caller, body, raw_plan=None, idempotency_key=None)
+    end_export(workflow, accepted.export_id)
+    assert differences(workflow, accepted.export_id) == []
+    workflow.clock.now = factories.NOW
+    assert retention.purge_expired(workflow.runtime, date(2028, 1, 1)).orders == 0
+    assert count(workflow, Order) == 1
+    purged = retention.purge_expired(workflow.runtime, date(2040, 1, 1))
+    assert (purged.exports, count(workflow, Order), count(workflow, PlannedBatch)) == (1, 0, 1)

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from sqlalchemy import update
 from sqlmodel import col, select
 
+from pipeline.core import installation
 from pipeline.core.db import database_now
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import queries, resend
@@ -19,6 +20,7 @@ from pipeline.deliveries.channels.protocol import DeliveryReceipt, OutgoingMessa
 from pipeline.deliveries.models import Delivery, Notification
 from pipeline.deliveries.outbox import outbox
 from pipeline.deliveries.streams import messages, sender, streams
+from pipeline.ops import readiness
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
 from tests.deliveries.support.hooks import attempts, deliver, hand_off_by_webhook, states, stream_of
@@ -237,3 +239,26 @@ def test_failed_attempt_does_not_count_as_lost_worker(
     sent = crash_on_send(monkeypatch, "nobody's")
     assert deliver(runtime, export).delivered == 3
     assert [len(each) for each in sent] == [3], "together, as before"
+
+
+@pytest.mark.parametrize(
+    ("recorded", "given", "sends"),
+    [(None, None, True), (None, "live", True), ("live", "live", True), ("live", "drill", False), ("live", None, False)],
+)
+def test_only_the_installation_of_the_database_sends(
+    make_runtime: OpenRuntime,
+    endpoint: Callable[..., Endpoint],
+    recorded: str | None,
+    given: str | None,
+    *,
+    sends: bool,
+) -> None:
+    runtime, hook = make_runtime(installation=given), endpoint()
+    if recorded is not None:
+        installation.adopt(runtime.db, recorded)
+    export = hand_off_by_webhook(runtime, hook.url)
+    assert deliver(runtime, export).delivered == len(hook.requests) == (3 if sends else 0)
+    assert states(runtime, export) == [("delivered", 1) if sends else ("pending", 0)] * 3
+    failing = [part.message for part in readiness.check_parts(runtime) if not part.ok]
+    problem = f"the database belongs to the installation live, and EXPORTS_INSTALLATION is {given or 'not set'}: nothing is sent"
+    assert failing == ([] if sends else [f"{problem}; {installation.REMEDY}"])

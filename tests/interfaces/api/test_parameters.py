@@ -1,10 +1,19 @@
-"""URLs: unknown parameters, trailing slashes, and reserved names in the place of ids."""
+"""URLs: unknown parameters, instants out of range, trailing slashes, and reserved names in the place of ids."""
 
-from typing import Any
+import copy
+import json
+from collections.abc import Iterator
+from typing import Any, Final
 
+import httpx
 import pytest
 
+from pipeline.core.errors import ValidationFailed
+from pipeline.core.json_input import parse_json
+from pipeline.core.problems import format_name
+from pipeline.exports.schemas.plan import Plan
 from pipeline.interfaces.api import parameters
+from pipeline.interfaces.console.partners import partner_views
 from tests.interfaces.api.conftest import ApiHarness
 from tests.support import factories
 
@@ -105,3 +114,123 @@ def test_reserved_path_is_not_an_export_id(harness: ApiHarness, name: str) -> No
 def test_batch_with_a_reserved_name_can_be_read(harness: ApiHarness) -> None:
     export_id = harness.execute(factories.plan() | {"batchId": "execute"})
     assert harness.client().get("/api/exports/execute").json()["exportId"] == export_id
+
+
+Json = dict[str, Any]
+
+FINAL_EVENTS: Final = {
+    "date-time": [
+        "0001-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "0001-01-01T00:00:00-12:00",
+        "9999-12-31T23:59:59Z", "9999-12-31T23:59:59+14:00", "9999-12-31T23:59:59-12:00",
+        "1969-12-31T23:59:59Z", "2200-01-01T00:00:00Z",
+    ],
+    "date": ["0001-01-01", "9999-12-31", "1969-12-31", "2200-01-01"],
+}  # fmt: skip
+REMEDY: Final = "must be in the years 1970 to 2199; give the real date, or leave it out"
+
+#: The other parameters that a call requires.
+REQUIRED: Final = {"/api/rules/decide": {"htsCode": "7323930045", "origin": "CA"}}
+
+#: operation -> how many places of its body take a date or an instant
+BODIES: Final = {
+    "/api/exports/execute": 6,
+    "/api/exports/{id}/amend": 6,
+    "/api/exports/plans": 6,
+    "/api/exports/preflight": 6,
+    "/api/exports/proforma": 6,
+    "/api/plan-templates/sync": 6,
+    "/api/partners/{id}/replay": 2,
+    "/api/waivers": 1,
+    "/api/broker-submissions/{id}/acknowledgements": 1,
+}
+
+
+def formats(schema: Json) -> str | None:
+    """Return the format of a date or an instant, or None if the schema takes neither."""
+    found = [each.get("format") for each in (schema, *schema.get("anyOf", []))]
+    return next((each for each in found if each in FINAL_EVENTS), None)
+
+
+def list_places(document: Json, schema: Json, value: object, here: str = "") -> Iterator[tuple[str, str]]:
+    """Yield pointer and format of each possible date and instant in `value`, present or not."""
+    while "$ref" in schema:
+        schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    for each in schema.get("anyOf", []):
+        yield from list_places(document, each, value, here)
+    if isinstance(value, dict):
+        for name, inner in schema.get("properties", {}).items():
+            if found := formats(inner):
+                yield f"{here}/{name}", found
+            yield from list_places(document, inner, value.get(name), f"{here}/{name}")
+    if isinstance(value, list) and value and "items" in schema:
+        yield from list_places(document, schema["items"], value[0], f"{here}/0")
+
+
+def put(body: Json, pointer: str, value: str) -> Json:
+    changed: Any = copy.deepcopy(body)
+    *way, last = pointer.removeprefix("/").split("/")
+    inside = changed
+    for part in way:
+        inside = inside[int(part)] if isinstance(inside, list) else inside[part]
+    inside[last] = value
+    return dict(changed)
+
+
+def assert_refused(answer: httpx.Response, field: str) -> None:
+    assert answer.status_code == 400, (field, answer.text)
+    assert answer.json()["errorCode"] == "VALIDATION_ERROR"
+    named = {"path": format_name(field), "pointer": field}
+    assert answer.json()["details"]["issues"] == [named | {"message": REMEDY, "code": "value_error"}]
+
+
+def test_calls_reject_dates_out_of_range(harness: ApiHarness) -> None:
+    client = harness.client()
+    export_id = harness.execute(factories.plan())
+    harness.run(export_id)
+    submission = client.get(f"/api/exports/{export_id}").json()["broker_submission"]["id"]
+    ids = {"/api/partners": factories.BROKER, "/api/broker-submissions": submission}
+    before, document = harness.rows(), client.get("/openapi.json").json()
+    found: dict[str, int] = {}
+    parameters = 0
+    for path, calls in document["paths"].items():
+        address = path.replace(
+            "{id}", next((known for begin, known in ids.items() if path.startswith(begin)), export_id)
+        )
+        for method, call in calls.items():
+            for parameter in call.get("parameters", []):
+                for end in FINAL_EVENTS.get(formats(parameter["schema"]) or "", []):
+                    parameters += 1
+                    answer = client.request(method, address, params=REQUIRED.get(path, {}) | {parameter["name"]: end})
+                    assert_refused(answer, f"/{parameter['in']}/{parameter['name']}")
+            content = call.get("requestBody", {}).get("content", {}).get("application/json", {})
+            for example in content.get("examples", {}).values():
+                body = example["value"]
+                for pointer, kind in list_places(document, content["schema"], body):
+                    found[path] = found.get(path, 0) + 1
+                    for end in FINAL_EVENTS[kind]:
+                        assert_refused(client.request(method, address, json=put(body, pointer, end)), pointer)
+    # Exports accepted and milestones reached after and before; the day of a tariff number and of a decision.
+    assert parameters == 4 * len(FINAL_EVENTS["date-time"]) + 4 * len(FINAL_EVENTS["date"])
+    assert found.keys() == BODIES.keys()
+    assert {path: count for path, count in found.items() if count < BODIES[path]} == {}
+    assert harness.rows() == before
+
+
+@pytest.mark.parametrize("arrival", ["1970-01-01T00:00:00+14:00", "2199-12-31T23:59:59-12:00"])
+def test_first_and_last_instant_are_accepted_with_any_offset(harness: ApiHarness, arrival: str) -> None:
+    plan = factories.change_plan(factories.plan(), "/units/0/entry/estimatedArrivalAt", arrival)
+    assert harness.client().post("/api/exports/preflight", json=plan).status_code == 200
+    assert harness.client().get("/api/exports", params={"acceptedAfter": arrival}).status_code == 200
+
+
+def test_placeholder_date_is_rejected_by_name() -> None:
+    wrong = factories.change_plan(factories.plan(), "/units/0/entry/estimatedArrivalAt", "0001-01-01T00:00:00Z")
+    with pytest.raises(ValidationFailed) as refusal:
+        parse_json(json.dumps(wrong).encode(), Plan, max_depth=32)
+    assert refusal.value.message == f"/units/0/entry/estimatedArrivalAt {REMEDY}"
+
+
+@pytest.mark.parametrize("typed", ["0001-01-01T00:00", "9999-12-31T23:59:59-12:00"])
+def test_console_form_rejects_dates_out_of_range(typed: str) -> None:
+    with pytest.raises(ValidationFailed, match="must be in UTC"):
+        partner_views.parse_instant(typed)

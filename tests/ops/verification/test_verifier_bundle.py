@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 from sqlmodel import col, select
+from typer.testing import CliRunner, Result
 
 from pipeline.deliveries.models import BrokerSubmission
 from pipeline.deliveries.schemas.answers import AcknowledgementBody, NewMessage
 from pipeline.deliveries.submissions import broker_answers
 from pipeline.documents import bundle
+from pipeline.interfaces.cli.main import app
 from pipeline.ops.verification.verifier import UnreadableBundle
 from pipeline.workflow.conversation import write_message
 from tests.customs.transport_cases import canadian_export, trip
@@ -227,3 +229,75 @@ def test_bundle_of_a_truck_with_crew_is_intact(sqlite_template: Path, tmp_path: 
     members = Bundle.from_zip(raw).members
     personal = {path for path, body in members.items() if b"1961-02-03" in body}
     assert {path.rpartition("/")[2] for path in personal} == {"plan.json", "truck_manifest.zip"}
+
+
+@pytest.fixture
+def scratch_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder without service or database; the settings name a server that does not exist."""
+    monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1:9/none")
+    monkeypatch.setenv("EXPORTS_API_URL", "http://127.0.0.1:9")
+    return tmp_path
+
+
+def run(path: Path, *options: str) -> Result:
+    return CliRunner().invoke(app, ["verify", str(path), *options], catch_exceptions=False)
+
+
+def test_verify_prints_intact_bundle_file_by_file(scratch_folder: Path, raw_bundle: bytes) -> None:
+    path = scratch_folder / "bundle.zip"
+    path.write_bytes(raw_bundle)
+    result = run(path)
+    assert result.exit_code == 0, result.output
+    assert f"✓ the bundle is intact: batch {factories.BATCH}" in result.stdout
+    assert "✗" not in result.stdout
+    for name in ("plan.json", "broker_message.json", "manifest.json", "0002-U2/commercial_customs_invoice.pdf"):
+        assert name in result.stdout
+    report = json.loads(run(path, "--json").stdout)
+    assert report["intact"] is True
+    assert {check["failure"] for check in report["checks"]} == {None}
+    assert report["planHash"] == factories.plan_hash(factories.plan(units=2, lines=4))
+
+
+def test_verify_names_the_change_and_exits_with_an_error(scratch_folder: Path, bundle: Bundle) -> None:
+    path = scratch_folder / "bundle.zip"
+    name = "0001-U1/commercial_customs_invoice.csv"
+    path.write_bytes(bundle.with_({name: bundle[name].replace(b",CA,", b",MX,", 1)}))
+    result = run(path)
+    assert result.exit_code == 1
+    assert "line L1: /countryOfOrigin is MX, the plan says CA" in result.stdout
+    report = json.loads(run(path, "--json").stdout)
+    assert [check["path"] for check in report["checks"] if check["failure"]] == [
+        name,
+        "broker_message.json",
+        "manifest.json",
+    ]
+    assert report["intact"] is False
+
+
+def test_verify_exit_codes_for_invalid_and_missing_file(scratch_folder: Path) -> None:
+    path = scratch_folder / "bundle.zip"
+    assert run(path).exit_code == 3
+    path.write_bytes(b"not a zip")
+    result = run(path, "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["message"].startswith(f"{path} is not a bundle: it is not a zip file")
+
+
+PROFILE = json.loads((Path(__file__).resolve().parents[3] / "examples" / "profiles" / "entry-import.json").read_text())
+FILE = "0001-U1/entry_import.csv"
+
+
+def test_changed_profile_document_is_reported(sqlite_url: str, tmp_path: Path, verify_bytes: Verify) -> None:
+    # The broker receives no other document; its profile says that it wants this one.
+    broker = {"profile": PROFILE, "artifactTypes": ["cci_pdf"]}
+    with closing(open_runtime_with_partners(sqlite_url, tmp_path, broker)) as runtime:
+        raw = pack_bundle(runtime, execute_to_handoff(runtime, factories.plan()))
+    report = verify_bytes(raw)
+    assert report.intact, report
+    kinds = {check.path: check.artifact_type for check in report.checks}
+    assert kinds[FILE] == "broker_profile"
+    bundle = Bundle.from_zip(raw)
+    artifacts = json.loads(bundle["broker_message.json"])["data"]["units"][0]["artifacts"]
+    assert [link["artifactType"] for link in artifacts] == ["cci_pdf", "broker_profile"]
+    changed = verify_bytes(bundle.with_({FILE: bundle[FILE].replace(b"PCS", b"DOZ", 1)}))
+    assert {check.path for check in changed.checks if check.failure} == {FILE, "broker_message.json", "manifest.json"}
