@@ -111,12 +111,6 @@ def test_bundle_holds_plan_message_and_all_documents_by_unit(harness: ApiHarness
     assert (manifest["exportId"], manifest["planHash"]) == (export.export_id, export.plan_hash)
 
 
-def test_bundle_before_the_handoff_is_rejected(harness: ApiHarness) -> None:
-    export_id = harness.execute(factories.plan())
-    response = harness.client("read").get(f"/api/exports/{export_id}/bundle")
-    assert (response.status_code, response.json()["errorCode"]) == (409, "INVALID_STATE")
-
-
 def test_bundle_of_the_same_documents_has_the_same_bytes(harness: ApiHarness) -> None:
     client = harness.client("read")
     export = execute_plan(harness)

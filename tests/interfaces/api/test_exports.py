@@ -341,6 +341,7 @@ def test_list_is_filtered(harness: ApiHarness) -> None:
         ({"limit": "201"}, "/query/limit"),
         ({"limit": "0"}, "/query/limit"),
         ({"state": "done"}, "/query/state"),
+        ({"quarantined": "perhaps"}, "/query/quarantined"),
         ({"cursor": "%%%"}, "/query/cursor"),
         ({"acceptedAfter": "2026-11-24T00:00:00"}, "/query/acceptedAfter"),
     ],

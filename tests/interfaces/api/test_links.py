@@ -176,15 +176,6 @@ def test_link_expires_with_the_key_that_created_it(handed_off: HandedOff) -> Non
     assert handed_off.get(made["signedUrl"]).status_code == 404
 
 
-def test_link_for_another_partner_or_account_is_not_found(handed_off: HandedOff) -> None:
-    artifact, submission = handed_off.export.artifacts[0], handed_off.export.broker_submission
-    assert submission is not None
-    for client in (handed_off.harness.client(f"partner:{factories.BROKER}"), handed_off.harness.client(account=OTHER)):
-        for address in (f"/api/artifacts/{artifact.id}/links", f"/api/broker-submissions/{submission.id}/links"):
-            response = client.post(address)
-            assert (response.status_code, response.json()["errorCode"]) == (404, "NOT_FOUND"), address
-
-
 def test_links_expire_with_their_secret_key(handed_off: HandedOff) -> None:
     def does_open(until: datetime, *keys: str) -> bool:
         settings = handed_off.settings.model_copy(

@@ -170,7 +170,3 @@ def test_execute_of_an_unknown_short_batch_is_invalid(harness: ApiHarness) -> No
         "VALIDATION_ERROR",
         "batchId",
     )
-
-
-def test_execute_of_an_unknown_batch_is_not_found(harness: ApiHarness) -> None:
-    assert execute(harness.client("execute"), "batch_unknown").status_code == 404

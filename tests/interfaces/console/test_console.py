@@ -9,7 +9,6 @@ import pytest
 from pipeline.accounts.api_keys import Mode
 from pipeline.exports.states import NEEDS_PERSON, SubmissionState
 from pipeline.interfaces.console.exports import exports
-from pipeline.interfaces.pages.session import cookie_name
 from tests.deliveries.test_outcomes import shape
 from tests.interfaces.api.conftest import OTHER, ApiHarness, Open
 from tests.interfaces.api.test_limits import hold_request
@@ -26,13 +25,6 @@ def sign_in_browser(
     client = harness.client_with_key(None)
     sign_in_client(client, harness.runtime, *roles, account=account, mode=mode)
     return client
-
-
-def test_pages_without_a_session_redirect_to_sign_in(harness: ApiHarness) -> None:
-    export_id = harness.execute(factories.plan())
-    for address in ("/console", "/console/exports", f"/console/exports/{export_id}", "/console/artifacts/art_1"):
-        response = harness.client_with_key(None).get(address)
-        assert (response.status_code, response.headers["location"]) == (303, "/console/sign-in")
 
 
 def test_export_page_shows_the_export_in_full(harness: ApiHarness) -> None:
@@ -191,19 +183,6 @@ def test_htmx_and_its_extension_are_one_file(harness: ApiHarness) -> None:
     loaded = client.get(script)
     assert (loaded.status_code, loaded.headers["content-type"]) == (200, "text/javascript; charset=utf-8")
     assert loaded.text.index("registerExtension(") < loaded.text.index('registerExtension("sse"')
-
-
-def test_sign_out_ends_the_session(harness: ApiHarness) -> None:
-    client = sign_in_browser(harness, "read")
-    assert cookie_name(harness.runtime.settings) in client.cookies
-    found = re.search(
-        r'action="/console/sign-out"><input type="hidden" name="csrf_token" value="([0-9a-f]{64})">',
-        client.get("/console").text,
-    )
-    assert found
-    client.post("/console/sign-out", data={"csrf_token": found[1]})
-    assert cookie_name(harness.runtime.settings) not in client.cookies
-    assert client.get("/console").status_code == 303
 
 
 @pytest.mark.parametrize("csrf_token", [None, "0" * 64])

@@ -173,6 +173,7 @@ def test_signed_out_session_is_ended_in_the_database(harness: ApiHarness) -> Non
     client = harness.client_with_key(None)
     person = sign_in_client(client, harness.runtime, "read")
     client.post("/console/sign-out", data={"csrf_token": read_csrf_token(client.get("/console").text)})
+    assert NAME not in client.cookies
     client.cookies.set(NAME, person.token, domain=client.base_url.host)
     assert client.get("/console").headers["location"] == "/console/sign-in"
 
