@@ -46,8 +46,8 @@ def test_key_is_created_and_shown_once(harness: ApiHarness) -> None:
     for page in (again, client.get("/console/keys"), client.get(f"/console/keys/{caller.actor}/rotate")):
         assert bearer not in page.text
     listed = client.get("/console/keys").text
-    for page in (made.text, listed):
-        assert ("<b>system" in page, "&lt;b&gt;system&lt;/b&gt;" in page) == (False, True)
+    for shown in (made.text, listed):
+        assert ("<b>system" in shown, "&lt;b&gt;system&lt;/b&gt;" in shown) == (False, True)
     assert "valid until" in listed
     assert len(api_keys.list_keys(harness.runtime, factories.ACCOUNT)) == 1
 
