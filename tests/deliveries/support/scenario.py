@@ -1,8 +1,8 @@
 """The API on loopback with its runtime, and handoffs to the sandbox broker over it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -15,33 +15,13 @@ from pipeline.deliveries.models import BrokerSubmission
 from pipeline.deliveries.outbox import outbox
 from pipeline.deliveries.streams import sender
 from pipeline.interfaces.app import create_app
-from pipeline.workflow.steps import TaskMessage
 from tests.deliveries.support import exports
+from tests.interfaces.api.conftest import OTHER, RecordingPublisher
 from tests.support import factories, stored
 from tests.support.api_server import run_server
 from tests.support.ports import LOOPBACK
 
-OTHER = "acc_other"
-
-
-@dataclass
-class RecordingPublisher:
-    """A publisher that only records the messages to publish."""
-
-    tasks: list[TaskMessage] = field(default_factory=list)
-
-    def start(self) -> None:
-        """Do nothing."""
-
-    def stop(self) -> None:
-        """Do nothing."""
-
-    def publish_export(self, export_id: str, queues: Sequence[str]) -> None:
-        """Do nothing."""
-
-    def publish(self, tasks: Sequence[TaskMessage]) -> None:
-        """Record the messages."""
-        self.tasks.extend(tasks)
+__all__ = ["OTHER"]
 
 
 @dataclass(frozen=True)
