@@ -215,7 +215,7 @@ CHANNEL_KINDS: Final[Mapping[str, ChannelKind]] = {
             "People do the work. They receive a readable message with the documents, and brokers answer by a link.",
             EmailEndpoint,
             ("customs_broker", "operator"),
-            why_not="it gets many messages",
+            why_not="one message for each package or answer",
             needs=("smtp_url", "This installation sends no e-mail yet: its operator sets EXPORTS_SMTP_URL."),
             labels={"addresses": "E-mail addresses"},
             examples={"addresses": "entries@broker.example"},

@@ -14,7 +14,12 @@ from pipeline.core.errors import ValidationFailed
         (
             "warehouse",
             EmailEndpoint(addresses=["a@b.example"]),
-            "channel email is not supported for warehouses (one message for each package); use queue, webhook or sftp",
+            "channel email is not supported for warehouses (one message for each package or answer); use queue, webhook or sftp",
+        ),
+        (
+            "upstream",
+            EmailEndpoint(addresses=["a@b.example"]),
+            "channel email is not supported for upstreams (one message for each package or answer); use queue or webhook",
         ),
         (
             "customs_broker",

@@ -11,7 +11,7 @@ from sqlmodel import col, select
 
 from pipeline.accounts import partners
 from pipeline.accounts.schemas import NewPartner
-from pipeline.core.errors import IdempotencyKeyReused, PartnerNotLive, UnknownPartner, ValidationFailed
+from pipeline.core.errors import IdempotencyKeyReused, PartnerNotLive, UnknownPartner
 from pipeline.deliveries.models import Delivery, Notification
 from pipeline.exports.models import Export
 from pipeline.workflow.interventions import cancel_export
@@ -235,9 +235,3 @@ def test_key_of_a_request_holds_its_upstream_service(workflow: WorkflowHarness) 
     # The same batch is the same export, and its messages go to the first one.
     assert workflow.accept(key="k-2", upstream=OTHER).export_id == first.export_id
     assert read(workflow, first.export_id).upstream == SHOP
-
-
-@pytest.mark.parametrize("channel", [{"channel": "email", "addresses": ["shop@shop.example"]}])
-def test_upstream_service_has_webhook_or_queue(workflow: WorkflowHarness, channel: dict[str, Any]) -> None:
-    with pytest.raises(ValidationFailed, match="channel email is not supported for upstreams"):
-        register(workflow, channels=[channel])
