@@ -44,10 +44,8 @@ def test_broker_gets_its_handoff_its_documents_and_its_own_file(harness: ApiHarn
     client = sign_in_browser(harness, "read")
     page = client.get("/console/partners/br_e/example").text
     events = read_events(page)
-    assert events.keys() == {
-        *(f"exports.handoff.{each}.v1" for each in ("ready", "superseded", "withdrawn")),
-        "exports.export.cancelled.v1",
-    }
+    names = "handoff.ready handoff.superseded handoff.replied handoff.withdrawn export.cancelled"
+    assert events.keys() == {f"exports.{each}.v1" for each in names.split()}
     ready = events["exports.handoff.ready.v1"]["data"]
     assert (ready["test"], ready["batchId"]) == (True, "example")
     links = {each["artifactType"]: each for each in ready["units"][0]["artifacts"]}
