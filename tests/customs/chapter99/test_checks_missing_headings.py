@@ -1,4 +1,4 @@
-"""Goods without a Section 232 heading: blocked if the law has a heading for a whole list, and told which to add."""
+"""Goods without a Section 232 heading: blocked if the law has one for a whole list; the finding names each to add."""
 
 import pytest
 
