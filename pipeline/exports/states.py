@@ -109,6 +109,10 @@ class Outcome(StrEnum):
         return "failed" if self is Outcome.NEEDS_ATTENTION else self.value.replace("_", " ")
 
 
+#: The outcomes of exports that bring no goods over the border.
+WITHOUT_GOODS: Final = (Outcome.CANCELLED, Outcome.WITHDRAWN, Outcome.SUPERSEDED)
+
+
 class Milestone(StrEnum):
     """What a handoff reaches once, for the first time; what comes later does not change it."""
 

@@ -13,6 +13,9 @@ from pipeline.accounts.models import Partner
 from pipeline.core.errors import PlanNotExecutable
 from pipeline.core.failpoints import hooks
 from pipeline.core.findings import Finding
+from pipeline.deliveries.models import BrokerSubmission
+from pipeline.deliveries.schemas.answers import AcknowledgementBody
+from pipeline.deliveries.submissions import broker_answers
 from pipeline.exports.models import Export, ExportUnit
 from pipeline.exports.plans import hash_plan
 from pipeline.exports.schemas.plan import Plan
@@ -20,6 +23,7 @@ from pipeline.ops.migrations import runner
 from pipeline.ops.rebuild import service
 from pipeline.workflow import preflight
 from pipeline.workflow.interventions import cancel_export
+from pipeline.workflow.withdrawals import withdraw_export
 from tests.support import factories
 from tests.support.query_counter import record_plans, record_statements
 from tests.workflow.conftest import WorkflowHarness
@@ -267,3 +271,18 @@ def read_keys(workflow: WorkflowHarness) -> list[tuple[str, str | None, str | No
     found = [(workflow.get(Export, each.export_id), each) for each in units]
     found.sort(key=lambda each: (each[0].accepted_at, each[0].id))
     return [(export.batch_id, unit.control_number_key, unit.invoice_key) for export, unit in found]
+
+
+def test_withdrawn_export_gives_its_numbers_back(workflow: WorkflowHarness) -> None:
+    first = execute_export(workflow, make_plan("first"))
+    withdraw_export(workflow.runtime, factories.ACCOUNT, first, "key_test", "the buyer cancelled")
+    assert find_rules(workflow, make_plan("second")) == RULES, "the customs broker has not confirmed it"
+    (submission,) = workflow.rows(select(BrokerSubmission))
+    said = AcknowledgementBody.model_validate({"id": "a-1", "status": "withdrawn"})
+    broker_answers.receive_answer(workflow.runtime, submission.id, said, "partner:br")
+    assert find_rules(workflow, make_plan("second")) == []
+    second = workflow.accept(make_plan("second")).export_id
+    workflow.step(second, 1, "record_packages")
+    assert is_intact(workflow, first)
+    assert is_intact(workflow, second)
+    assert find_rules(workflow, make_plan("third")) == RULES

@@ -23,7 +23,7 @@ from pipeline.exports.consignees import Recipients, list_recipients
 from pipeline.exports.models import Export, ExportUnit
 from pipeline.exports.schemas.parties import Party, UltimateConsignee
 from pipeline.exports.schemas.plan import Plan, Unit
-from pipeline.exports.states import ExportState
+from pipeline.exports.states import WITHOUT_GOODS
 
 #: How many batches and units a message names, how many other units are added up, and the keys of one query.
 _MAX_NAMED: Final = 5
@@ -171,7 +171,7 @@ def _read_others(
                 col(ExportUnit.informal_key).in_(keys[first : first + _IN_ONE_QUERY]),
                 col(Export.batch_id) != plan.batch_id,
                 col(Export.test).is_(test),
-                col(Export.state).not_in((ExportState.CANCELLED.value, ExportState.SUPERSEDED.value)),
+                col(Export.outcome).not_in([each.value for each in WITHOUT_GOODS]),
             )
             .limit(_MAX_READ)
         )

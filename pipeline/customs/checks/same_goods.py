@@ -15,7 +15,7 @@ from pipeline.customs.reference.entry import entry_rules
 from pipeline.exports import sscc
 from pipeline.exports.models import Export, ExportPackage, ExportUnit
 from pipeline.exports.schemas.plan import Plan, Unit
-from pipeline.exports.states import Outcome
+from pipeline.exports.states import WITHOUT_GOODS, Outcome
 
 #: For so many years after an export, no other one has its control number or one of its SSCCs.
 CONTROL_NUMBER_YEARS: Final = 3
@@ -26,8 +26,6 @@ _CONTROL_NUMBER: Final = (
 )
 _GS1: Final = "GS1 General Specifications, SSCC: no SSCC is used again within a year"
 
-#: Exports with these outcomes bring no goods over the border.
-_WITHOUT_GOODS: Final = (Outcome.CANCELLED.value, Outcome.WITHDRAWN.value, Outcome.SUPERSEDED.value)
 #: How many other exports with one of several invoice numbers are read.
 _MAX_READ: Final = 1_000
 
@@ -91,7 +89,7 @@ def _find_users(key: Any, condition: TextClause, of: str) -> Select[Any]:
 
 _same_invoice = (
     _find_users(_units.invoice_key, _HAS_INVOICE, "invoices")
-    .where(_exports.outcome.not_in(constants(_WITHOUT_GOODS)))
+    .where(_exports.outcome.not_in(constants(WITHOUT_GOODS)))
     .limit(bindparam("most"))
     .subquery()
 )
@@ -149,7 +147,7 @@ def _check_units(
     others = {row.key: row for row in session.execute(_FIND_USERS, asked)}
     for index, (unit, key) in enumerate(zip(plan.units, keys, strict=True)):
         number, invoice = others.get(key["control_number_key"]), others.get(key["invoice_key"])
-        if number is not None and (number.outcome in _WITHOUT_GOODS or _is_over(number, now, CONTROL_NUMBER_YEARS)):
+        if number is not None and (number.outcome in WITHOUT_GOODS or _is_over(number, now, CONTROL_NUMBER_YEARS)):
             outdated.keys.append(number.key)
             outdated.exports.append(number.id)
         elif number is not None:
