@@ -2,32 +2,20 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import PurePosixPath
-from typing import Any, Final, Literal, TypedDict, Unpack, cast
+from typing import Any, Final, TypedDict, Unpack, cast
 
 import httpx
 from pydantic.alias_generators import to_camel
 
 from pipeline.client.errors import Corrupted
 from pipeline.client.files import safe_name
-from pipeline.client.request import (
-    Call,
-    ResultPage,
-    RetryWhen,
-    check_header,
-    drop_none,
-    encode_segment,
-    get,
-    parse_as,
-    to_request_body,
-)
-from pipeline.deliveries.schemas.answers import NewMessage
+from pipeline.client.request import Call, ResultPage, RetryWhen, check_header, drop_none, encode_segment, get, parse_as
 from pipeline.deliveries.schemas.views import DocumentLink
 from pipeline.exports.schemas.deadlines import DeadlinePage, DeadlineView
 from pipeline.exports.schemas.export import (
-    AcknowledgeRequest,
     ArtifactView,
     CustomsPackageView,
     EventPage,
@@ -35,22 +23,14 @@ from pipeline.exports.schemas.export import (
     ExportPage,
     ExportSummary,
     ExportView,
-    PlanReceipt,
-    PreflightReport,
-    ReasonRequest,
 )
 from pipeline.exports.schemas.feed import FeedEventView, FeedPage
 from pipeline.exports.schemas.inbox import Cause, InboxView
-from pipeline.exports.schemas.registered_plans import RegisteredPlanPage, RegisteredPlanSummary, RegisteredPlanView
-from pipeline.exports.schemas.submissions import ConversationItem, ConversationPage
 
 Plan = Mapping[str, Any]
 
-ProformaFormat = Literal["pdf", "html"]
 
 _NOT_MODIFIED: Final = 304
-#: A page of two thousand lines takes several seconds, and others may be rendered before it.
-_RENDERING_SECONDS: Final = 30
 
 
 @dataclass(frozen=True)
@@ -77,11 +57,11 @@ class ExportFile:
     content: bytes
 
 
-_parse_export = parse_as(ExportView)
+parse_export = parse_as(ExportView)
 
 
 def _parse_version(response: httpx.Response) -> ExportVersion:
-    return ExportVersion(_parse_export(response), response.headers.get("ETag", ""))
+    return ExportVersion(parse_export(response), response.headers.get("ETag", ""))
 
 
 def execute(
@@ -122,66 +102,17 @@ def amend(
     path = f"api/exports/{encode_segment(export)}/amend"
     # Without a key, a repeated call would find another version than `if_match` names.
     retry_when = RetryWhen.ALWAYS if idempotency_key else RetryWhen.NOT_SENT
-    return _submit_call(
-        path, _inline_plan(plan), idempotency_key, wait_seconds, _if_match_headers(if_match), retry_when
-    )
-
-
-def register_plan(plan: Plan) -> Call[PlanReceipt]:
-    """Store an approved plan for a later execution; it never changes."""
-    return Call("POST", "api/exports/plans", parse_as(PlanReceipt), json=plan, retry_when=RetryWhen.ALWAYS)
-
-
-def plan(plan_id: str) -> Call[RegisteredPlanView]:
-    """Return a registered plan, by its id or its batch's id."""
-    return get(f"api/exports/plans/{encode_segment(plan_id)}", parse_as(RegisteredPlanView))
-
-
-def plans(*, page_size: int = 200) -> ResultPage[RegisteredPlanSummary]:
-    """Yield the account's registered plans, newest first, from all pages."""
-
-    def page_call(cursor: str | None) -> Call[ResultPage[RegisteredPlanSummary]]:
-        call = get("api/exports/plans", parse_as(RegisteredPlanPage), cursor=cursor, limit=page_size)
-        return call.map(
-            lambda found: ResultPage(found.items, page_call(found.next_cursor) if found.next_cursor else None)
-        )
-
-    return ResultPage(next_call=page_call(None))
-
-
-def preflight(plan: Plan) -> Call[PreflightReport]:
-    """Check a plan as execution would, without executing it."""
-    return Call("POST", "api/exports/preflight", parse_as(PreflightReport), json=plan, retry_when=RetryWhen.ALWAYS)
-
-
-def proforma(plan: Plan, *, unit: str | None = None, file_format: ProformaFormat = "pdf") -> Call[bytes]:
-    """Return the pro forma invoice of a plan's unit, approved or not; a plan of one unit needs no `unit`."""
-    return Call(
-        "POST",
-        "api/exports/proforma",
-        lambda response: response.content,
-        params=drop_none(unit=unit, format=file_format),
-        json=plan,
-        retry_when=RetryWhen.ALWAYS,
-        extra_seconds=_RENDERING_SECONDS,
-    )
-
-
-def registered_proforma(plan_id: str, *, unit: str | None = None, file_format: ProformaFormat = "pdf") -> Call[bytes]:
-    """Return the pro forma invoice of a registered plan's unit; a plan of one unit needs no `unit`."""
-    path = f"api/exports/plans/{encode_segment(plan_id)}/proforma"
-    call = get(path, lambda response: response.content, unit=unit, format=file_format)
-    return replace(call, extra_seconds=_RENDERING_SECONDS)
+    return _submit_call(path, _inline_plan(plan), idempotency_key, wait_seconds, if_match_headers(if_match), retry_when)
 
 
 def inspect(export: str) -> Call[ExportView]:
     """Return an export, by its id or its batch's id."""
-    return get(_export_path(export), _parse_export)
+    return get(export_path(export), parse_export)
 
 
 def inspect_version(export: str) -> Call[ExportVersion]:
     """Return an export with its entity tag, for a change of only this version or a check for changes."""
-    return get(_export_path(export), _parse_version)
+    return get(export_path(export), _parse_version)
 
 
 def inspect_if_changed(export: str, etag: str) -> Call[ExportVersion | None]:
@@ -193,7 +124,7 @@ def inspect_if_changed(export: str, etag: str) -> Call[ExportVersion | None]:
     accepted_statuses = frozenset({_NOT_MODIFIED})
     return Call(
         "GET",
-        _export_path(export),
+        export_path(export),
         parse,
         headers={"If-None-Match": check_header("etag", etag)},
         retry_when=RetryWhen.ALWAYS,
@@ -247,7 +178,7 @@ def events(export: str, *, after: int = 0, page_size: int = 1000) -> ResultPage[
     """Yield the events so far, in order, after the event with the `seq` `after`."""
 
     def page_call(after: int) -> Call[ResultPage[EventView]]:
-        call = get(f"{_export_path(export)}/events", parse_as(EventPage), after=after, limit=page_size)
+        call = get(f"{export_path(export)}/events", parse_as(EventPage), after=after, limit=page_size)
         return call.map(
             lambda found: ResultPage(found.items, page_call(found.next_after) if found.next_after else None)
         )
@@ -265,67 +196,6 @@ def account_events(
         return call.map(lambda found: ResultPage(found.items, page_call(found.next_after) if found.more else None))
 
     return ResultPage(next_call=page_call(after))
-
-
-def cancel(export: str, *, if_match: str | None = None) -> Call[ExportView]:
-    """Cancel an export that was not handed off yet."""
-    return Call("POST", f"{_export_path(export)}/cancel", _parse_export, headers=_if_match_headers(if_match))
-
-
-def hold(export: str, reason: str, *, if_match: str | None = None) -> Call[ExportView]:
-    """Hold the handoff of an export until it is released; a repeat changes nothing."""
-    return _call_with_reason(f"{_export_path(export)}/hold", reason, if_match)
-
-
-def release(export: str, *, if_match: str | None = None) -> Call[ExportView]:
-    """Release the hold of an export's handoff; a repeat changes nothing."""
-    return Call("POST", f"{_export_path(export)}/release", _parse_export, headers=_if_match_headers(if_match))
-
-
-def withdraw(export: str, reason: str, *, if_match: str | None = None) -> Call[ExportView]:
-    """Withdraw an export after its handoff, until an entry is filed; a repeat changes nothing."""
-    return _call_with_reason(f"{_export_path(export)}/withdraw", reason, if_match)
-
-
-def _call_with_reason(path: str, reason: str, if_match: str | None) -> Call[ExportView]:
-    return Call(
-        "POST",
-        path,
-        _parse_export,
-        json=to_request_body(ReasonRequest(reason=reason)),
-        headers=_if_match_headers(if_match),
-    )
-
-
-def retry(export: str, *, if_match: str | None = None) -> Call[ExportView]:
-    """Continue a failed export from the step that failed."""
-    return Call("POST", f"{_export_path(export)}/retry", _parse_export, headers=_if_match_headers(if_match))
-
-
-def reply(
-    export: str, text: str, *, message_id: str, in_reply_to: str | None = None, packages: Sequence[str] = ()
-) -> Call[ConversationItem]:
-    """Write to the customs broker about its handoff; a repeat with the same id and content sends nothing."""
-    body = {"id": message_id, "text": text, "inReplyTo": in_reply_to, "customsPackageNumbers": [*packages]}
-    return Call(
-        "POST",
-        f"{_export_path(export)}/messages",
-        parse_as(ConversationItem),
-        json=to_request_body(NewMessage.model_validate(body)),
-        retry_when=RetryWhen.ALWAYS,
-    )
-
-
-def conversation(export: str, *, page_size: int = 200) -> ResultPage[ConversationItem]:
-    """Yield what the customs broker and the exporter wrote about the handoff, oldest first."""
-
-    def page_call(after: int) -> Call[ResultPage[ConversationItem]]:
-        call = get(f"{_export_path(export)}/conversation", parse_as(ConversationPage), after=after, limit=page_size)
-        return call.map(
-            lambda found: ResultPage(found.items, page_call(found.next_after) if found.next_after else None)
-        )
-
-    return ResultPage(next_call=page_call(0))
 
 
 def inbox(*, cause: Cause | None = None, acknowledged: bool = False, limit: int = 50) -> Call[InboxView]:
@@ -346,23 +216,6 @@ def deadlines(
         )
 
     return ResultPage(next_call=page_call(None))
-
-
-def acknowledge_export(export: str, note: str | None = None, *, if_match: str | None = None) -> Call[ExportView]:
-    """Take an export from the inbox until a new fact arrives, with a note; a repeat changes nothing."""
-    return Call(
-        "POST",
-        f"{_export_path(export)}/acknowledge",
-        _parse_export,
-        json=to_request_body(AcknowledgeRequest(note=note)),
-        headers=_if_match_headers(if_match),
-        retry_when=RetryWhen.ALWAYS,
-    )
-
-
-def reopen_export(export: str, *, if_match: str | None = None) -> Call[ExportView]:
-    """Undo the acknowledgement of an export."""
-    return Call("POST", f"{_export_path(export)}/reopen", _parse_export, headers=_if_match_headers(if_match))
 
 
 def customs_package(package: str) -> Call[CustomsPackageView]:
@@ -397,7 +250,7 @@ def document_link(artifact: ArtifactView) -> Call[DocumentLink]:
 
 def bundle(export: str) -> Call[bytes]:
     """Return the whole handoff as one zip file; `exports verify` checks it."""
-    return get(f"{_export_path(export)}/bundle", lambda response: response.content)
+    return get(f"{export_path(export)}/bundle", lambda response: response.content)
 
 
 def files(export: ExportView, *, with_bundle: bool = False) -> ResultPage[ExportFile]:
@@ -440,7 +293,7 @@ def _submit_call(
         request_headers["Prefer"] = f"wait={wait_seconds:.0f}"
 
     def parse(response: httpx.Response) -> Execution:
-        return Execution(_parse_export(response), response.headers.get("Idempotent-Replayed") == "true")
+        return Execution(parse_export(response), response.headers.get("Idempotent-Replayed") == "true")
 
     return Call(
         "POST", path, parse, headers=request_headers, json=body, retry_when=retry_when, extra_seconds=wait_seconds or 0
@@ -451,9 +304,11 @@ def _inline_plan(plan: Plan) -> dict[str, Any]:
     return {"accountId": plan.get("accountId"), "batchId": plan.get("batchId"), "plan": plan}
 
 
-def _if_match_headers(etag: str | None) -> dict[str, str]:
+def if_match_headers(etag: str | None) -> dict[str, str]:
+    """Return the headers of a change of only the version with this entity tag."""
     return {"If-Match": check_header("if_match", etag)} if etag else {}
 
 
-def _export_path(export: str) -> str:
+def export_path(export: str) -> str:
+    """Return the path of an export."""
     return f"api/exports/{encode_segment(export)}"

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import wraps
 from typing import Any, Final, Generic, ParamSpec, Self, TypeVar, overload
 
-from pipeline.client import export_requests, operator_requests, order_requests
+from pipeline.client import change_requests, export_requests, operator_requests, order_requests, plan_requests
 from pipeline.client.request import Call, ResultPage
 
 P = ParamSpec("P")
@@ -87,16 +87,16 @@ class Listing(Generic[P, T]):
 
 
 class ApiMethods:
-    """All calls of the API; `export_requests.py`, `order_requests.py` and `operator_requests.py` beside this file describe each."""
+    """All calls of the API; `export_requests.py`, `plan_requests.py`, `change_requests.py`, `order_requests.py` and `operator_requests.py` beside this file describe each."""
 
     execute: Final = Operation(export_requests.execute)
     execute_registered: Final = Operation(export_requests.execute_registered)
-    register_plan: Final = Operation(export_requests.register_plan)
-    plan: Final = Operation(export_requests.plan)
-    plans: Final = Listing(export_requests.plans)
-    preflight: Final = Operation(export_requests.preflight)
-    proforma: Final = Operation(export_requests.proforma)
-    registered_proforma: Final = Operation(export_requests.registered_proforma)
+    register_plan: Final = Operation(plan_requests.register_plan)
+    plan: Final = Operation(plan_requests.plan)
+    plans: Final = Listing(plan_requests.plans)
+    preflight: Final = Operation(plan_requests.preflight)
+    proforma: Final = Operation(plan_requests.proforma)
+    registered_proforma: Final = Operation(plan_requests.registered_proforma)
     inspect: Final = Operation(export_requests.inspect)
     inspect_version: Final = Operation(export_requests.inspect_version)
     inspect_if_changed: Final = Operation(export_requests.inspect_if_changed)
@@ -104,18 +104,18 @@ class ApiMethods:
     exports: Final = Listing(export_requests.exports)
     events: Final = Listing(export_requests.events)
     account_events: Final = Listing(export_requests.account_events)
-    cancel: Final = Operation(export_requests.cancel)
-    hold: Final = Operation(export_requests.hold)
-    release: Final = Operation(export_requests.release)
-    withdraw: Final = Operation(export_requests.withdraw)
-    retry: Final = Operation(export_requests.retry)
+    cancel: Final = Operation(change_requests.cancel)
+    hold: Final = Operation(change_requests.hold)
+    release: Final = Operation(change_requests.release)
+    withdraw: Final = Operation(change_requests.withdraw)
+    retry: Final = Operation(change_requests.retry)
     amend: Final = Operation(export_requests.amend)
-    reply: Final = Operation(export_requests.reply)
-    conversation: Final = Listing(export_requests.conversation)
+    reply: Final = Operation(change_requests.reply)
+    conversation: Final = Listing(change_requests.conversation)
     inbox: Final = Operation(export_requests.inbox)
     deadlines: Final = Listing(export_requests.deadlines)
-    acknowledge_export: Final = Operation(export_requests.acknowledge_export)
-    reopen_export: Final = Operation(export_requests.reopen_export)
+    acknowledge_export: Final = Operation(change_requests.acknowledge_export)
+    reopen_export: Final = Operation(change_requests.reopen_export)
     customs_package: Final = Operation(export_requests.customs_package)
     download: Final = Operation(export_requests.download)
     document_link: Final = Operation(export_requests.document_link)

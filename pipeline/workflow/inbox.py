@@ -6,24 +6,22 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Row, Select, SQLColumnExpression, and_, func, literal_column, or_, select
+from sqlalchemy import ColumnElement, Row, Select, SQLColumnExpression, literal_column, select
 from sqlmodel import Session, col
 
 from pipeline.accounts.models import Partner
 from pipeline.accounts.states import PartnerState
-from pipeline.core.db import index_constant
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries.models import Acknowledgement, Attempt, BrokerSubmission, Delivery, Notification
+from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.outcomes import HANDOFF, describe_arrival, has_arrived, outcome_search
-from pipeline.deliveries.remedies import find_remedy
-from pipeline.deliveries.schemas.messages import HELD_UNTIL_SUPERSEDED, MessageType
-from pipeline.exports.event_models import Act, Event
+from pipeline.deliveries.schemas.messages import MessageType
+from pipeline.exports.event_models import Event
 from pipeline.exports.models import Export, PlanSnapshot
-from pipeline.exports.queries import build_acknowledged, build_acknowledged_letter
 from pipeline.exports.schemas.export import AcknowledgedView
 from pipeline.exports.schemas.inbox import Cause, InboxItem, InboxView
-from pipeline.exports.states import DeliveryState, ExportState, InboxState, Outcome
+from pipeline.exports.states import DeliveryState, Outcome
 from pipeline.workflow.acknowledgements import ACKNOWLEDGEABLE
+from pipeline.workflow.dead_letters import describe_export, find_dead, load_acknowledged, select_dead
 
 #: The most items of one cause that are listed, those of the oldest exports.
 MOST_ITEMS: Final = 200
@@ -63,13 +61,6 @@ _ACKNOWLEDGED: Final[ColumnElement[bool]] = literal_column(
     "(outcome IN ('needs_attention', 'handoff_held', 'overdue', 'rejected', 'query', 'held', 'not_withdrawn')"
     " AND purged_at IS NULL"
     " AND acknowledged_seq IS NOT NULL) IS TRUE"
-)
-_DEAD: Final[ColumnElement[bool]] = literal_column("(deliveries.state = 'dead') IS TRUE")
-#: A dead letter that can still be sent: a newer revision replaces some messages, and a withdrawal takes them back.
-_SENDABLE: Final = or_(
-    col(Export.id).is_(None),
-    and_(col(Export.state) != ExportState.SUPERSEDED.value, col(Export.withdrawal_seq).is_(None)),
-    col(Notification.event_type).not_in(HELD_UNTIL_SUPERSEDED),
 )
 
 
@@ -122,7 +113,7 @@ def open_items(account_id: SQLColumnExpression[str]) -> Iterator[Select[Any]]:
     """Yield the statements that together find each open item of an account once, to count them."""
     for outcome in dict.fromkeys(_CAUSES.values()):
         yield _select_exports(account_id, outcome, col(Export.id))
-    yield _select_dead(account_id, col(Delivery.id))
+    yield select_dead(account_id, col(Delivery.id))
     yield _select_paused(account_id, col(Partner.id))
 
 
@@ -133,7 +124,7 @@ def _find_items(
         if cause not in (None, each) or (acknowledged and outcome not in ACKNOWLEDGEABLE):
             continue
         rows = _find_exports(session, account_id, each, acknowledged=acknowledged, limit=limit)
-        seen = _load_acknowledged(session, rows)
+        seen = load_acknowledged(session, rows)
         if outcome is Outcome.NEEDS_ATTENTION:
             yield [_describe_failure(row) for row in rows]
         elif outcome is Outcome.HANDOFF_HELD:
@@ -143,7 +134,7 @@ def _find_items(
         else:
             yield _describe_answers(session, each, rows, seen)
     if cause in (None, Cause.DEAD_LETTER):
-        yield _find_dead(session, account_id, acknowledged=acknowledged, limit=limit)
+        yield find_dead(session, account_id, acknowledged=acknowledged, limit=limit)
     if cause in (None, Cause.PAUSED) and not acknowledged:
         yield _find_paused(session, account_id, limit)
 
@@ -198,43 +189,9 @@ def _find_exports(
     return session.execute(query.order_by(*outcome_search(outcome).columns).limit(limit)).all()
 
 
-def _load_acknowledged(session: Session, rows: Sequence[Row[Any]]) -> Mapping[str, AcknowledgedView]:
-    """Return the acknowledgements of the exports, by their ids."""
-    noted = {row.export_id: row.acknowledged_seq for row in rows if row.acknowledged_seq is not None}
-    if not noted:
-        return {}
-    found = session.scalars(
-        select(Event)
-        .join(Export, and_(col(Export.id) == col(Event.export_id), col(Export.acknowledged_seq) == col(Event.seq)))
-        .where(col(Export.id).in_(noted))
-    )
-    return {event.export_id: build_acknowledged(event) for event in found}
-
-
-def _load_acknowledged_letters(
-    session: Session, account_id: str, rows: Sequence[Row[Any]]
-) -> Mapping[str, AcknowledgedView]:
-    """Return the acknowledgements of dead letters about plans, by the ids of their deliveries."""
-    letters = {row.acknowledged_act: row.id for row in rows if row.acknowledged_act is not None}
-    if not letters:
-        return {}
-    found = session.scalars(select(Act).where(col(Act.account_id) == account_id, col(Act.seq).in_(letters)))
-    return {letters[act.seq]: build_acknowledged_letter(act) for act in found}
-
-
-def _describe_export(row: Row[Any]) -> dict[str, Any]:
-    return {
-        "export_id": row.export_id,
-        "batch_id": row.batch_id,
-        "entry_on": row.entry_on,
-        "test": row.test,
-        "seen_seq": row.next_seq - 1,
-    }
-
-
 def _describe_failure(row: Row[Any]) -> InboxItem:
     return InboxItem(
-        **_describe_export(row),
+        **describe_export(row),
         cause=Cause.QUARANTINED if row.quarantined else Cause.FAILED,
         reason=row.failure or "no reason was recorded",
         text=f"revision {row.revision}",
@@ -248,7 +205,7 @@ def _describe_holds(session: Session, rows: Sequence[Row[Any]]) -> list[InboxIte
     holds = {event.export_id: event for event in session.scalars(of_rows)}
     return [
         InboxItem(
-            **_describe_export(row),
+            **describe_export(row),
             cause=Cause.HANDOFF_HELD,
             reason=_REASONS[Cause.HANDOFF_HELD],
             text=f"held by {holds[row.export_id].actor}: {holds[row.export_id].data['reason']}",
@@ -275,7 +232,7 @@ def _describe_overdue(
     }
     return [
         InboxItem(
-            **_describe_export(row),
+            **describe_export(row),
             cause=Cause.OVERDUE,
             partner_id=row.broker_id,
             reason=_ARRIVED if has_arrived(row) else _REASONS[Cause.OVERDUE],
@@ -312,7 +269,7 @@ def _describe_answers(
     }
     return [
         InboxItem(
-            **_describe_export(row),
+            **describe_export(row),
             cause=cause,
             partner_id=row.broker_id,
             reason=_REASONS[cause],
@@ -323,69 +280,6 @@ def _describe_answers(
         )
         for row in rows
     ]
-
-
-def _select_dead(account_id: str | SQLColumnExpression[str], *columns: Any, acknowledged: bool = False) -> Select[Any]:
-    return (
-        select(*columns)
-        .select_from(Delivery)
-        # The subject of a message is an export, or a plan without one.
-        .join(Export, col(Export.id) == col(Delivery.subject_id), isouter=True)
-        .join(Notification, col(Notification.id) == col(Delivery.notification_id))
-        .where(
-            col(Delivery.account_id) == account_id,
-            _DEAD,
-            col(Delivery.inbox) == index_constant(InboxState.ACKNOWLEDGED if acknowledged else InboxState.OPEN),
-            _SENDABLE,
-        )
-    )
-
-
-def _find_dead(session: Session, account_id: str, *, acknowledged: bool, limit: int) -> list[InboxItem]:
-    columns = (
-        col(Export.id).label("export_id"),
-        col(PlanSnapshot.batch_id),
-        func.coalesce(col(Export.next_seq), 1).label("next_seq"),
-        col(Export.acknowledged_seq),
-        col(PlanSnapshot.entry_on),
-        col(PlanSnapshot.test),
-        *(col(each) for each in (Delivery.id, Delivery.partner_id, Delivery.channel, Delivery.error)),
-        col(Delivery.acknowledged_seq).label("acknowledged_act"),
-        col(Delivery.created_at),
-        col(Notification.event_type),
-        col(Attempt.status),
-    )
-    last: ColumnElement[bool] = and_(
-        col(Attempt.delivery_id) == col(Delivery.id), col(Attempt.number) == col(Delivery.attempts)
-    )
-    rows = session.execute(
-        _select_dead(account_id, *columns, acknowledged=acknowledged)
-        .join(PlanSnapshot, col(PlanSnapshot.id) == func.coalesce(col(Export.plan_id), col(Delivery.subject_id)))
-        .join(Attempt, last, isouter=True)
-        .order_by(col(Delivery.id))
-        .limit(limit)
-    ).all()
-    seen = _load_acknowledged(session, rows)
-    letters = _load_acknowledged_letters(session, account_id, rows)
-    return [
-        InboxItem(
-            **_describe_export(row),
-            cause=Cause.DEAD_LETTER,
-            partner_id=row.partner_id,
-            reason=_describe_dead(account_id, row),
-            text=row.event_type,
-            delivery_id=row.id,
-            since=row.created_at,
-            acknowledged=letters.get(row.id) if row.export_id is None else seen.get(row.export_id),
-        )
-        for row in rows
-    ]
-
-
-def _describe_dead(account_id: str, row: Row[Any]) -> str:
-    if row.error is None:
-        return "no attempt was possible"
-    return f"{row.error}; {find_remedy(account_id, row.partner_id, row.channel, row.status)}"
 
 
 def _select_paused(account_id: str | SQLColumnExpression[str], *columns: Any) -> Select[Any]:

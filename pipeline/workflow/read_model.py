@@ -1,9 +1,8 @@
 """The read model of an export: it builds from rows the one view that every response shows."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 
 from sqlalchemy import ColumnElement, func, or_
 from sqlalchemy.orm import defer
@@ -13,10 +12,8 @@ from pipeline.core.errors import NotFound
 from pipeline.core.findings import Finding
 from pipeline.deliveries.entries.entries import count_headlines
 from pipeline.deliveries.entries.facets import describe_headlines
-from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, Delivery, Notification
+from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
 from pipeline.deliveries.outcomes import is_quarantined, read_outcome
-from pipeline.deliveries.schemas.messages import MessageType
-from pipeline.deliveries.streams.streams import WORKER_LOST
 from pipeline.deliveries.submissions.conversation import EMPTY, read_newest
 from pipeline.deliveries.submissions.submissions import build_submission_views
 from pipeline.exports.event_models import Event
@@ -32,7 +29,6 @@ from pipeline.exports.schemas.export import (
     ExportView,
     LineTreatmentView,
     Links,
-    NotificationView,
     PackageState,
     PackageView,
     PersonsRequestView,
@@ -42,23 +38,15 @@ from pipeline.exports.schemas.export import (
     UnitView,
 )
 from pipeline.exports.schemas.submissions import ConversationPage
-from pipeline.exports.states import DeliveryState, ExportState, Outcome, StepState
+from pipeline.exports.states import ExportState, Outcome, StepState
+from pipeline.workflow.delivery_tallies import (
+    DeliveryTally,
+    build_notification_views,
+    count_deliveries,
+    list_retried_handoffs,
+)
 from pipeline.workflow.status_text import describe_export
 from pipeline.workflow.steps import EXPORT_LEVEL, FIRST_UNIT
-
-
-@dataclass(frozen=True)
-class DeliveryTally:
-    """The number of deliveries with the same kind of message, recipient, channel and state."""
-
-    event_type: str
-    audience: str
-    partner_id: str
-    channel: str
-    state: str
-    count: int
-    delivered_at: datetime | None = None
-    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -142,7 +130,7 @@ def load_export_rows(
             .where(col(Artifact.export_id) == export_id, *documents)
             .order_by(col(Artifact.unit_no), col(Artifact.artifact_type))
         ).all(),
-        tallies=_tallies(session, export_id),
+        tallies=count_deliveries(session, export_id),
         submissions=submissions,
         acknowledgements=session.exec(
             select(Acknowledgement)
@@ -199,7 +187,7 @@ def build_view(rows: ExportRows) -> ExportView:
         steps[step.unit_no].append(step)
     numbers = [unit.package_number for unit in units if unit.package_number is not None]
     submissions = build_submission_views(rows.submissions, rows.acknowledgements, numbers)
-    notifications = _notifications(rows.tallies)
+    notifications = build_notification_views(rows.tallies)
     return ExportView(
         export_id=export.id,
         batch_id=export.batch_id,
@@ -211,7 +199,7 @@ def build_view(rows: ExportRows) -> ExportView:
             steps=rows.steps,
             submissions=rows.submissions,
             undelivered={n.partner_id: n.dead for n in notifications if n.dead},
-            retried=_retried_handoffs(rows.tallies),
+            retried=list_retried_handoffs(rows.tallies),
             headlines={name: describe_headlines(counted) for name, counted in rows.headlines.items()},
             hold=rows.hold,
         ),
@@ -312,56 +300,6 @@ def read_customs_package(session: Session, account_id: str, customs_package_id: 
             for line in session.exec(select(LineTreatment).filter_by(**here).order_by(col(LineTreatment.position)))
         ],
     )
-
-
-def _tallies(session: Session, export_id: str) -> list[DeliveryTally]:
-    kind = (
-        col(Notification.event_type),
-        col(Delivery.audience),
-        col(Delivery.partner_id),
-        col(Delivery.channel),
-        col(Delivery.state),
-    )
-    rows = session.execute(
-        select(*kind, func.count(), func.max(col(Delivery.delivered_at)), func.max(col(Delivery.error)))  # type: ignore[call-overload]  # SQLModel declares at most four columns
-        .join(Notification, col(Notification.id) == col(Delivery.notification_id))
-        .where(col(Delivery.subject_id) == export_id)
-        .group_by(*kind)
-        .order_by(*kind)
-    ).all()
-    return [DeliveryTally(*row) for row in rows]
-
-
-def _retried_handoffs(tallies: Iterable[DeliveryTally]) -> dict[str, str]:
-    """Return the error of each handoff that waits for its next attempt, by customs broker."""
-    # The claim of the next attempt clears the error, or replaces it by that of the worker that died.
-    return {
-        each.partner_id: each.error
-        for each in tallies
-        if each.event_type == MessageType.HANDOFF_READY.value
-        and each.state == DeliveryState.PENDING.value
-        and each.error
-        and each.error != WORKER_LOST
-    }
-
-
-def _notifications(tallies: Iterable[DeliveryTally]) -> list[NotificationView]:
-    kinds: defaultdict[tuple[str, str, str, str], list[DeliveryTally]] = defaultdict(list)
-    for tally in tallies:
-        kinds[tally.event_type, tally.audience, tally.partner_id, tally.channel].append(tally)
-    return [
-        NotificationView(
-            event_type=event_type,
-            audience=audience,
-            partner_id=partner_id,
-            channel=channel,
-            messages=sum(tally.count for tally in same),
-            **{tally.state: tally.count for tally in same},
-            last_delivered_at=max((tally.delivered_at for tally in same if tally.delivered_at), default=None),
-            last_error=next((tally.error for tally in same if tally.error), None),
-        )
-        for (event_type, audience, partner_id, channel), same in kinds.items()
-    ]
 
 
 def _package_state(steps: Sequence[Step]) -> PackageState:

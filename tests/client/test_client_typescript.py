@@ -161,10 +161,10 @@ def list_repeatable_calls() -> set[str]:
         if isinstance(method, Operation):
             parameters = inspect.signature(method._describe).parameters.values()
             hints = get_type_hints(method._describe)
-            needed = [
-                hints[each.name] for each in parameters if each.default is each.empty and each.kind != each.VAR_KEYWORD
-            ]
-            call = method._describe(*map(make_argument, needed))
+            needed = [each for each in parameters if each.default is each.empty and each.kind != each.VAR_KEYWORD]
+            named = {each.name: "m-1" for each in needed if each.kind == each.KEYWORD_ONLY}
+            given = [make_argument(hints[each.name]) for each in needed if each.kind != each.KEYWORD_ONLY]
+            call = method._describe(*given, **named)
             if call.retry_when is RetryWhen.ALWAYS and call.method != "GET":
                 found.add(f"{call.method.lower()} /{call.path.replace('~', '{id}')}")
     assert found

@@ -6,12 +6,11 @@ from datetime import datetime
 from typing import Any, Final
 
 from config.settings import Settings
-from pipeline.core.money import format_amount, format_plain
 from pipeline.core.templating import render
-from pipeline.customs.reference.ports import port_rules
 from pipeline.deliveries.channels.email import data_filename, split_attachments
 from pipeline.deliveries.channels.protocol import Attachment, EmailBody
 from pipeline.deliveries.email.attachments import describe_documents
+from pipeline.deliveries.email.packages import build_package, format_count
 from pipeline.deliveries.email.text import (
     MAX_DOCUMENTS,
     MAX_FIELDS,
@@ -30,13 +29,7 @@ from pipeline.deliveries.models import Notification
 from pipeline.deliveries.outbox.outbox import OPERATOR
 from pipeline.deliveries.schemas.cloudevent import CustomsPackageRef, ExportMessage
 from pipeline.deliveries.schemas.messages import MessageType
-from pipeline.deliveries.schemas.to_broker import (
-    HandedUnit,
-    HandoffReady,
-    HandoffReplied,
-    HandoffSuperseded,
-    HandoffWithdrawn,
-)
+from pipeline.deliveries.schemas.to_broker import HandoffReady, HandoffReplied, HandoffSuperseded, HandoffWithdrawn
 from pipeline.deliveries.schemas.to_operator import (
     DeliveryDead,
     EntriesMessage,
@@ -50,9 +43,6 @@ from pipeline.deliveries.schemas.to_operator import (
 )
 from pipeline.deliveries.submissions import links, reply_links
 from pipeline.exports.field_text import describe_field
-from pipeline.exports.schemas.entry_filing import Filing, format_entry_number
-from pipeline.exports.schemas.parties import UltimateConsignee
-from pipeline.exports.schemas.plan import Entry
 
 _MAX_NUMBERS: Final = 3
 _WORD: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[._]")
@@ -162,7 +152,7 @@ def _build_handoff(
         build_handoff_subject(message.batch_id, [unit.invoice.number for unit in units]),
         f"Ready to file: export {message.batch_id}",
         opening,
-        [_build_package(unit) for unit in units[:MAX_PACKAGES]],
+        [build_package(unit) for unit in units[:MAX_PACKAGES]],
         describe_documents(documents, MAX_DOCUMENTS, until),
         f"{settings.public_url.rstrip('/')}/answers/{link.token}",
         instructions=[
@@ -177,60 +167,6 @@ def _build_handoff(
             ),
         ],
     )
-
-
-def _build_package(unit: HandedUnit) -> Section:
-    invoice, entry, totals = unit.invoice, unit.entry, unit.totals
-    importer = unit.parties.importer_of_record
-    carrier = [entry.carrier_scac, entry.shipment_control_number]
-    rows = [
-        ("Invoice", f"{invoice.number} of {invoice.date}"),
-        (
-            "Total",
-            f"{format_amount(totals.invoice_total, invoice.currency)} {invoice.currency}, {invoice.incoterm} {invoice.incoterm_place}",
-        ),
-        ("Importer of record", f"{importer.name or unit.parties.buyer.name}, {importer.masked_number}"),
-        (
-            "Entry",
-            f"type {entry.type}, port {port_rules().ports.describe(entry.port_of_entry)}, by {entry.mode_of_transport}",
-        ),
-        ("Filing", _describe_filing(entry.filing)),
-        ("Ultimate consignee", _describe_consignees(unit.parties.ultimate_consignees)),
-        ("Carrier, shipment", ", ".join(each for each in carrier if each)),
-        ("Truck", _describe_truck(entry)),
-        ("Export date", str(entry.export_date)),
-        ("Estimated arrival", "" if entry.estimated_arrival_at is None else format_moment(entry.estimated_arrival_at)),
-        ("Goods", f"{_format_count(totals.line_count, 'line')} in {_format_count(totals.package_count, 'package')}"),
-        ("Weight", f"{format_plain(totals.gross_weight_kg)} kg gross, {format_plain(totals.net_weight_kg)} kg net"),
-        ("Treatment digest", unit.treatment_digest),
-    ]
-    return Section(f"Customs package {unit.package_number}", [(name, value) for name, value in rows if value])
-
-
-def _describe_filing(filing: Filing | None) -> str:
-    if filing is None:
-        return ""
-    bond, payment = filing.bond, filing.payment
-    parts = (
-        f"entry number {format_entry_number(filing.entry_number)}" if filing.entry_number else None,
-        f"bond type {bond.type}, surety {bond.surety_code or 'not given'}" if bond else None,
-        f"payment type {payment.type}" if payment else None,
-    )
-    return ", ".join(part for part in parts if part)
-
-
-def _describe_consignees(consignees: Sequence[UltimateConsignee]) -> str:
-    if len(consignees) > 1:
-        return f"{len(consignees):,} consignees, see the entry worksheet"
-    return ", ".join(part for each in consignees for part in (each.name, each.masked_number) if part)
-
-
-def _describe_truck(entry: Entry) -> str:
-    if entry.trip is None:
-        return ""
-    truck = entry.trip.describe_truck()
-    named = [truck.trip_number and f"trip {truck.trip_number}", truck.license_plate and f"plate {truck.license_plate}"]
-    return ", ".join(each for each in (*named, *truck.trailer_numbers) if each)
 
 
 def _build_superseded(message: HandoffSuperseded) -> EmailContent:
@@ -283,8 +219,8 @@ def _build_executed(message: ExportExecuted, page: tuple[str, str]) -> EmailCont
         "An export is executed",
         [
             (
-                f"All steps are done: {_format_count(len(packages), 'customs package')} with"
-                f" {_format_count(message.package_count, 'package')}. The messages to customs broker and warehouse are"
+                f"All steps are done: {format_count(len(packages), 'customs package')} with"
+                f" {format_count(message.package_count, 'package')}. The messages to customs broker and warehouse are"
                 " delivered or pending."
             ),
             "You need not do anything. You get a message if the customs broker does not answer in time.",
@@ -308,7 +244,7 @@ def _build_dead(message: DeliveryDead, page: tuple[str, str]) -> EmailContent:
         [
             (
                 f"{message.partner_id} did not take a message by {message.channel}, in"
-                f" {_format_count(message.attempts, 'attempt')}. It is kept. It is not retried until a person resends it."
+                f" {format_count(message.attempts, 'attempt')}. It is kept. It is not retried until a person resends it."
             )
         ],
         [
@@ -383,10 +319,6 @@ def _list_facts(message: ExportMessage) -> list[tuple[str, str]]:
         for name, value in facts.items()
         if name not in about and isinstance(value, str | int)
     ]
-
-
-def _format_count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _build_failed(message: ExportFailed, page: tuple[str, str]) -> EmailContent:

@@ -14,8 +14,8 @@ import typer
 from rich.text import Text
 
 from config.settings import get_settings
-from pipeline.client.export_requests import ProformaFormat
 from pipeline.client.files import write_file
+from pipeline.client.plan_requests import ProformaFormat
 from pipeline.core.clock import utc_now
 from pipeline.core.errors import PayloadTooLarge
 from pipeline.core.json_input import check_shape

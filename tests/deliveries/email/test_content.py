@@ -62,22 +62,6 @@ MESSAGE_DATA: Mapping[str, Mapping[str, Any]] = {
         "customsPackages": [{"unitRef": "U1", "customsPackageId": "cpk_1", "packageNumber": "CP-000001"}],
         "supersededBy": {"exportId": "exp_2", "revision": 2},
     },
-    MessageType.HANDOFF_REPLIED: {
-        "submissionId": "sub_1",
-        "subject": "Export batch_1: invoice A-00001",
-        "messageId": "m-1",
-        "text": "The body is steel.",
-        "inReplyTo": "a-1",
-        "customsPackageNumbers": ["CP-000001"],
-        "acknowledgementUrl": "https://exports.maple.example/api/broker-submissions/sub_1/acknowledgements",
-    },
-    MessageType.HANDOFF_WITHDRAWN: {
-        "submissionId": "sub_1",
-        "notificationIds": ["n-1"],
-        "customsPackages": [{"unitRef": "U1", "customsPackageId": "cpk_1", "packageNumber": "CP-000001"}],
-        "reason": "the buyer cancelled",
-        "acknowledgementUrl": "https://exports.example/answers",
-    },
     **RECHECKED,
     MessageType.HANDOFF_OVERDUE: {
         "submissionId": "sub_1",
@@ -101,7 +85,8 @@ MESSAGE_DATA: Mapping[str, Mapping[str, Any]] = {
     },
     **{
         each: {name: value for name, value in read_example(each)["data"].items() if name not in {"exportId", "batchId"}}
-        for each in (MessageType.ENTRY_PROGRESSED, MessageType.EXPORT_SETTLED)
+        for each in MessageType
+        if each.name in {"ENTRY_PROGRESSED", "EXPORT_SETTLED", "HANDOFF_REPLIED", "HANDOFF_WITHDRAWN"}
     },
 }
 
@@ -325,7 +310,7 @@ def test_each_answer_has_its_own_text_and_long_field_lists_are_cut(
         (
             MessageType.HANDOFF_WITHDRAWN,
             "Export batch_1 is withdrawn: do not file",
-            ["the buyer cancelled", "CP-000001", "call the sender at once"],
+            ["The buyer cancelled the order at noon.", "CP-000001", "call the sender at once"],
         ),
         (
             MessageType.EXPORT_CANCELLED,

@@ -1,0 +1,87 @@
+"""The calls of the API by which a person changes an export or writes to its customs broker."""
+
+from collections.abc import Sequence
+
+from pipeline.client.export_requests import export_path, if_match_headers, parse_export
+from pipeline.client.request import Call, ResultPage, RetryWhen, get, parse_as, to_request_body
+from pipeline.deliveries.schemas.answers import NewMessage
+from pipeline.exports.schemas.export import AcknowledgeRequest, ExportView, ReasonRequest
+from pipeline.exports.schemas.submissions import ConversationItem, ConversationPage
+
+
+def cancel(export: str, *, if_match: str | None = None) -> Call[ExportView]:
+    """Cancel an export that was not handed off yet."""
+    return Call("POST", f"{export_path(export)}/cancel", parse_export, headers=if_match_headers(if_match))
+
+
+def hold(export: str, reason: str, *, if_match: str | None = None) -> Call[ExportView]:
+    """Hold the handoff of an export until it is released; a repeat changes nothing."""
+    return _call_with_reason(f"{export_path(export)}/hold", reason, if_match)
+
+
+def release(export: str, *, if_match: str | None = None) -> Call[ExportView]:
+    """Release the hold of an export's handoff; a repeat changes nothing."""
+    return Call("POST", f"{export_path(export)}/release", parse_export, headers=if_match_headers(if_match))
+
+
+def withdraw(export: str, reason: str, *, if_match: str | None = None) -> Call[ExportView]:
+    """Withdraw an export after its handoff, until an entry is filed; a repeat changes nothing."""
+    return _call_with_reason(f"{export_path(export)}/withdraw", reason, if_match)
+
+
+def _call_with_reason(path: str, reason: str, if_match: str | None) -> Call[ExportView]:
+    return Call(
+        "POST",
+        path,
+        parse_export,
+        json=to_request_body(ReasonRequest(reason=reason)),
+        headers=if_match_headers(if_match),
+    )
+
+
+def retry(export: str, *, if_match: str | None = None) -> Call[ExportView]:
+    """Continue a failed export from the step that failed."""
+    return Call("POST", f"{export_path(export)}/retry", parse_export, headers=if_match_headers(if_match))
+
+
+def reply(
+    export: str, text: str, *, message_id: str, in_reply_to: str | None = None, packages: Sequence[str] = ()
+) -> Call[ConversationItem]:
+    """Write to the customs broker about its handoff; a repeat with the same id and content sends nothing."""
+    body = {"id": message_id, "text": text, "inReplyTo": in_reply_to, "customsPackageNumbers": [*packages]}
+    return Call(
+        "POST",
+        f"{export_path(export)}/messages",
+        parse_as(ConversationItem),
+        json=to_request_body(NewMessage.model_validate(body)),
+        retry_when=RetryWhen.ALWAYS,
+    )
+
+
+def conversation(export: str, *, page_size: int = 200) -> ResultPage[ConversationItem]:
+    """Yield what the customs broker and the exporter wrote about the handoff, oldest first."""
+
+    def page_call(after: int) -> Call[ResultPage[ConversationItem]]:
+        call = get(f"{export_path(export)}/conversation", parse_as(ConversationPage), after=after, limit=page_size)
+        return call.map(
+            lambda found: ResultPage(found.items, page_call(found.next_after) if found.next_after else None)
+        )
+
+    return ResultPage(next_call=page_call(0))
+
+
+def acknowledge_export(export: str, note: str | None = None, *, if_match: str | None = None) -> Call[ExportView]:
+    """Take an export from the inbox until a new fact arrives, with a note; a repeat changes nothing."""
+    return Call(
+        "POST",
+        f"{export_path(export)}/acknowledge",
+        parse_export,
+        json=to_request_body(AcknowledgeRequest(note=note)),
+        headers=if_match_headers(if_match),
+        retry_when=RetryWhen.ALWAYS,
+    )
+
+
+def reopen_export(export: str, *, if_match: str | None = None) -> Call[ExportView]:
+    """Undo the acknowledgement of an export."""
+    return Call("POST", f"{export_path(export)}/reopen", parse_export, headers=if_match_headers(if_match))
