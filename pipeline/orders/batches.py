@@ -15,7 +15,7 @@ from pipeline.core.errors import InvalidState
 from pipeline.core.ids import is_own_id
 from pipeline.exports.models import Export
 from pipeline.exports.schemas.plan import Plan
-from pipeline.exports.states import ExportState
+from pipeline.exports.states import ExportState, Outcome
 from pipeline.orders.models import Order, PlannedBatch, PlanTemplate, Product
 from pipeline.orders.schemas import ProductItem, SyncedOrder, TemplateItem
 from pipeline.orders.sync import CHUNK, Owner, RowsChanged
@@ -33,7 +33,7 @@ class FoundOrder:
     plan_hash: str | None
     held_until: datetime | None
     export_id: str | None
-    export_state: str | None
+    export_stopped: bool | None  # cancelled or withdrawn; None without an export
 
 
 #: The versions of what a plan is made from, apart from the orders: by table, and in it by name.
@@ -81,10 +81,10 @@ def load_orders(session: Session, owner: Owner, order_ids: Sequence[str]) -> Ord
     asked = list(dict.fromkeys(order_ids))
     rows: dict[str, FoundOrder] = {}
     for chunk in _chunks(asked):
-        query = select(Order, _newest_state()).where(
+        query = select(Order, _is_stopped()).where(
             col(Order.account_id) == owner.account_id, col(Order.test) == owner.test, col(Order.id).in_(chunk)
         )
-        for row, state in session.execute(query):
+        for row, stopped in session.execute(query):
             rows[row.id] = FoundOrder(
                 row.id,
                 row.external_id,
@@ -94,17 +94,17 @@ def load_orders(session: Session, owner: Owner, order_ids: Sequence[str]) -> Ord
                 row.plan_hash,
                 row.held_until,
                 row.export_id,
-                state,
+                stopped,
             )
     return OrderSet([rows[each] for each in asked if each in rows], [each for each in asked if each not in rows])
 
 
-def _newest_state() -> Any:
-    """Return the state of the newest revision of the export that the order left with, as a subquery on `orders`."""
+def _is_stopped() -> Any:
+    """Return whether the newest revision of the export that the order left with is cancelled or withdrawn, as a subquery."""
     first = table(Export).alias("first")
     newest = table(Export).alias("newest")
     return (
-        select(newest.c.state)
+        select(or_(newest.c.state == ExportState.CANCELLED.value, newest.c.outcome == Outcome.WITHDRAWN.value))
         .select_from(newest)
         .join(
             first,
@@ -300,10 +300,10 @@ def claim_listed_orders(session: Session, owner: Owner, plan: Plan, export_id: s
     named = {line.order_id for unit in plan.units for line in unit.lines if line.order_id is not None}
     for chunk in _chunks(sorted(each for each in named if is_own_id("ord", each))):
         mine = (_orders.account_id == owner.account_id, _orders.test == owner.test, _orders.id.in_(chunk))
-        query = select(_orders.external_id, _orders.batch_id, _orders.export_id, _newest_state().label("state"))
+        query = select(_orders.external_id, _orders.batch_id, _orders.export_id, _is_stopped().label("stopped"))
         for row in session.execute(query.where(*mine).order_by(_orders.external_id).with_for_update()):
-            # The state of an export that was written a moment ago may not be read here: only a cancelled one frees it.
-            free = row.export_id is None or row.state == ExportState.CANCELLED
+            # The state of an export that was written a moment ago may not be read here: only a stopped one frees it.
+            free = row.export_id is None or row.stopped
             if not free and row.batch_id != plan.batch_id:
                 raise InvalidState(
                     f"order {row.external_id} was exported with batch {row.batch_id} as export {row.export_id}; take it out"

@@ -23,7 +23,6 @@ from pipeline.customs.reference.ruleset import ruleset
 from pipeline.customs.rules_reader import watch_rules
 from pipeline.exports.plans import HashedPlan, hash_plan
 from pipeline.exports.schemas.plan import Plan, RulesetRef, StrictModel
-from pipeline.exports.states import ExportState
 from pipeline.orders import batches
 from pipeline.orders.batches import FoundOrder, OrderSet, Versions
 from pipeline.orders.builder import APPROVED_BY, STRATEGY, Draft, build_plan
@@ -177,7 +176,7 @@ def _split_usable(
 
 
 def _find_reason(each: FoundOrder, batch_id: str, country: str, now: datetime) -> tuple[Any, str, str] | None:
-    if each.export_id is not None and each.export_state != ExportState.CANCELLED:
+    if each.export_id is not None and not each.export_stopped:
         message = f"was exported with batch {each.batch_id} as export {each.export_id}"
         return "ALREADY_EXPORTED", message, "Amend that export, or sync the goods as a new order."
     if each.held_until is not None and each.batch_id != batch_id and each.held_until > now and each.export_id is None:

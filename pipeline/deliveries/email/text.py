@@ -181,5 +181,5 @@ def build_replied(message: HandoffReplied) -> EmailContent:
         f"A message about the handoff of export {message.batch_id}",
         ["The sender of the handoff writes to you."],
         [Section("The message", [(name, value) for name, value in rows if value])],
-        instructions=["Answer by the link in the e-mail of the handoff. If it is used up, reply to this e-mail."],
+        instructions=["Answer by the link in the e-mail of the handoff."],
     )

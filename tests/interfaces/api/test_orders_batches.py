@@ -114,12 +114,20 @@ def test_approved_plan_of_a_dry_run_takes_its_orders(on_both: ApiHarness, way: s
     assert execute_plan(other).status_code == 202
 
 
-def test_cancelled_export_frees_its_orders(harness: ApiHarness) -> None:
+@pytest.mark.parametrize("stop", ["cancel", "withdraw"])
+def test_stopped_export_frees_its_orders(harness: ApiHarness, stop: str) -> None:
     client = harness.client()
     order_ids = sync_everything(client)
     batch_id = plan(client, order_ids)["batch_id"]
     export_id = execute(client, batch_id).json()["exportId"]
-    client.post(f"/api/exports/{export_id}/cancel").raise_for_status()
+    if stop == "withdraw":
+        harness.run(export_id)
+    client.post(f"/api/exports/{export_id}/{stop}", json={"reason": "The buyer called."}).raise_for_status()
+    if stop == "withdraw":
+        assert reasons(plan(client, order_ids)) == {"1001": "ALREADY_EXPORTED"}
+        submission = client.get(f"/api/exports/{export_id}").json()["broker_submission"]["id"]
+        answer = {"id": "w-1", "status": "withdrawn"}
+        client.post(f"/api/broker-submissions/{submission}/acknowledgements", json=answer).raise_for_status()
     answer = plan(client, order_ids)
     assert answer["readinessState"] == "READY"
     assert answer["batch_id"] != batch_id
