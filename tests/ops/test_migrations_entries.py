@@ -53,7 +53,7 @@ def test_upgrade_folds_stored_answers(workflow: WorkflowHarness, database_url: s
     expected = [read_rows(workflow, CustomsEntry, "updated_at")]
     expected += [
         read_rows(workflow, Acknowledgement),
-        read_rows(workflow, BrokerSubmission, "deadline_at", "updated_at"),
+        read_rows(workflow, BrokerSubmission, "deadline_at", "updated_at", "arrives_at"),
     ]
     outcomes = outcomes_of(workflow)
     downgrade_database(workflow.runtime.db, "0006")
@@ -63,7 +63,10 @@ def test_upgrade_folds_stored_answers(workflow: WorkflowHarness, database_url: s
         session.execute(text(stale))
     upgrade_database(workflow.runtime.db)
     found = [read_rows(workflow, CustomsEntry, "updated_at")]
-    found += [read_rows(workflow, Acknowledgement), read_rows(workflow, BrokerSubmission, "deadline_at", "updated_at")]
+    found += [
+        read_rows(workflow, Acknowledgement),
+        read_rows(workflow, BrokerSubmission, "deadline_at", "updated_at", "arrives_at"),
+    ]
     assert found == expected
     assert outcomes_of(workflow) == outcomes
     assert len(found[0]) == 2 * (len(STORED) - 1)

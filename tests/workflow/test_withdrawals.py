@@ -168,7 +168,10 @@ def test_silence_is_overdue(workflow: WorkflowHarness) -> None:
     workflow.change(update(BrokerSubmission).values(deadline_at=workflow.clock.now))
     notify_overdue(workflow.runtime)
     (item,) = items(workflow)
-    assert (item.cause, item.text) == (Cause.OVERDUE, "last status withdrawing")
+    assert (item.cause, item.text) == (
+        Cause.OVERDUE,
+        "the goods arrive at 2026-11-26 18:00 UTC; last status withdrawing",
+    )
     assert outcome(workflow, export_id) == "overdue"
     assert "did not confirm the withdrawal by" in view(workflow, export_id).status
     answer(workflow, "withdrawn")

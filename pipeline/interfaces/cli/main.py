@@ -98,7 +98,7 @@ NOUNS: Final = {
     "accounts": ("accounts", "app", "The merchants that exports belong to."),
     "people": ("people", "app", "The people who sign in to the console."),
     "keys": ("accounts", "keys_app", "The bearer keys of an account."),
-    "partners": ("partners", "app", "The customs brokers, warehouses and operators of an account."),
+    "partners": ("partners", "app", "The customs brokers, warehouses, operators and upstream services of an account."),
     "secrets": ("secrets", "app", "The encrypted secrets of partners, and their key."),
     "waivers": ("waivers", "app", "The warnings that an account accepts, with a record."),
     "audit": ("audit", "app", "Show what people did; prove that the logs are unchanged."),

@@ -10,7 +10,7 @@ from pipeline.core import problems
 from pipeline.customs import schemas
 from pipeline.deliveries.schemas import answers, cloudevent, messages, views
 from pipeline.documents.schemas import invoice, profile
-from pipeline.exports.schemas import deadlines, export, feed, inbox, plan, submissions
+from pipeline.exports.schemas import deadlines, export, feed, inbox, plan, registered_plans, submissions
 from pipeline.ops import schemas as ops_schemas
 from pipeline.orders import schemas as order_schemas
 from pipeline.orders import views as order_views
@@ -78,6 +78,8 @@ PUBLISHED: Final[dict[str, PublishedSchema]] = {
         customs_package=export.CustomsPackageView,
         act_page=export.ActPage,
         plan_receipt=export.PlanReceipt,
+        registered_plan=registered_plans.RegisteredPlanView,
+        registered_plan_page=registered_plans.RegisteredPlanPage,
         preflight_report=export.PreflightReport,
         sync_receipt=order_views.SyncReceipt,
         order=order_views.OrderView,

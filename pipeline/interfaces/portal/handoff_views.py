@@ -112,7 +112,16 @@ def _build_ladder(status: SubmissionState) -> list[tuple[str, str]]:
 
     One that is not on the ladder, such as rejected, stands at its place.
     """
-    places = {"pending": -1, "failed": -1, "rejected": 3, "query": 3, "withdrawing": 3, "withdrawn": 3, "not_withdrawn": 4, "held": 5}
+    places = {
+        "pending": -1,
+        "failed": -1,
+        "rejected": 3,
+        "query": 3,
+        "withdrawing": 3,
+        "withdrawn": 3,
+        "not_withdrawn": 4,
+        "held": 5,
+    }
     place = places.get(status.value, _LADDER.index(status.value) if status.value in _LADDER else -1)
     names = [status.value if at == place else name for at, name in enumerate(_LADDER)]
     return [(name, "here" if at == place else "done" if at < place else "") for at, name in enumerate(names)]

@@ -64,9 +64,9 @@ def test_console_isolates_the_text_direction_of_answers(harness: ApiHarness) -> 
     browser = harness.client_with_key(None)
     sign_in_client(browser, harness.runtime, "read")
     page = browser.get(f"/console/exports/{export_id}").text
-    assert f"<bdi>{SHOWN}</bdi>" in page
-    remark = '<td class="text" data-label="Remark"><bdi> </bdi></td>'
-    assert f'<code class="long quiet"><bdi>{SHOWN_POINTER}</bdi></code></td>{remark}' in page
+    assert f'<p class="words" dir="auto">{SHOWN}</p>' in page
+    assert f'title="{SHOWN_POINTER}">' in page
+    assert '</strong>: <span dir="auto"> </span></li>' in page
     assert check_readable(page) == page
 
 

@@ -72,7 +72,7 @@ def test_each_command_that_changes_an_account_is_in_its_trail(commands: Commands
         "logo_removed", "numbers_skipped", "person_invited", "link_created", "person_disabled", "person_enabled",
         "key_created", "key_rotated", "key_revoked",
         "partner_created", "partner_paused", "partner_resumed", "signing_secret_rotated",
-        "portal_link_created", "portal_link_revoked",
+        "portal_link_created", "reply_links_revoked", "portal_link_revoked",
         "waiver_granted", "waiver_revoked", "hold_placed", "hold_released",
     ]  # fmt: skip
     assert {each["actor"] for each in acts} == {"cli"}

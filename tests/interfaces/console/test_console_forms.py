@@ -21,7 +21,7 @@ from pipeline.customs.schemas import NewWaiver
 from pipeline.exports.event_models import Act
 from pipeline.ops import legal_holds
 from tests.interfaces.api.conftest import OTHER, ApiHarness, Open
-from tests.interfaces.console.exports import test_amendments
+from tests.interfaces.console.exports import test_amendments, test_conversation, test_stops
 from tests.interfaces.console.partners import test_broker_profile
 from tests.interfaces.console.partners.test_partners import HOOKED, make_dead_letter, register
 from tests.interfaces.console.people import test_people, test_print_settings, test_provider, test_sign_in
@@ -198,6 +198,11 @@ ELSEWHERE: Final[Mapping[str, Sequence[Test]]] = {
     "/console/exports/{id}/amend/send": [
         test_amendments.test_correction_is_checked_shown_and_sent,
         test_amendments.test_only_the_right_role_and_account_may_amend,
+    ],
+    "/console/exports/{id}/stop": [test_stops.test_form_stops_the_export],
+    "/console/exports/{id}/conversation": [
+        test_conversation.test_question_is_asked_in_the_portal_and_answered_on_the_console,
+        test_conversation.test_refused_message_stays_in_the_form_and_readers_have_none,
     ],
     "/console/inbox/review": [
         test_inbox.test_failed_exports_are_grouped_by_reason_and_retried_in_bulk,

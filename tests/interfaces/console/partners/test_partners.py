@@ -238,6 +238,5 @@ def test_rejected_fields_are_shown_on_the_export_page(webhook_harness: ApiHarnes
     }
     webhook_harness.client("operate").post(f"/api/broker-submissions/{submission}/acknowledgements", json=rejection)
     page = sign_in_browser(webhook_harness, "read").get(f"/console/exports/{export_id}").text
-    pointer, message = "<bdi>unit 1, line 1, HTS code</bdi>", "<bdi>Not this one.</bdi>"
-    place = f'{pointer}<br><code class="long quiet"><bdi>/units/0/lines/0/htsCode</bdi></code>'
-    assert f'<td>{place}</td><td class="text" data-label="Remark">{message}</td>' in page
+    place = '<strong class="long" title="/units/0/lines/0/htsCode">unit 1, line 1, HTS code</strong>'
+    assert f'<li>{place}: <span dir="auto">Not this one.</span></li>' in page
