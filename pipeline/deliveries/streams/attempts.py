@@ -18,16 +18,17 @@ from pipeline.core.errors import ChannelRefused, ChannelUnavailable, Fenced, Wor
 from pipeline.core.failpoints import failpoint
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries.channels.protocol import DeliveryReceipt, describe_target
-from pipeline.deliveries.models import Attempt, BrokerSubmission, Delivery, Notification
+from pipeline.deliveries.models import Attempt, Delivery, Notification
 from pipeline.deliveries.outbox import outbox
 from pipeline.deliveries.outbox.operator_messages import DeadDelivery, enqueue_delivery_dead
 from pipeline.deliveries.outbox.outbox import BROKER, OPERATOR, UPSTREAM, WAREHOUSE, DeliveryStream
 from pipeline.deliveries.outbox.subjects import lock_plan
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.deliveries.streams import circuit_breaker, recovery
+from pipeline.deliveries.streams.handover import record_handover, record_later_answers
 from pipeline.deliveries.streams.retry_policy import Failure, compute_retry_delay
 from pipeline.deliveries.streams.streams import ClaimedDelivery, StreamLease, pending_in_stream
-from pipeline.deliveries.submissions import broker_answers, submissions
+from pipeline.deliveries.submissions import submissions
 from pipeline.exports import events
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.states import DeliveryState, SubmissionState
@@ -113,7 +114,9 @@ def _write_result(
     counted = _count_for_partner(session, claimed, len(taken))
     happened += _notified_event(claimed, taken, counted)
     if claimed.submission_id is not None and taken:
-        happened += _record_handover(session, settings, claimed.submission_id, stream, sent)
+        happened += record_handover(session, settings, claimed.submission_id, stream, sent)
+    else:
+        happened += record_later_answers(session, settings, stream, sent)
     # Messages are enqueued under the same lock: what is enqueued later is published when the stream is free.
     recorded = RecordResult(left=counted.pending > 0)
     untried = claimed.deliveries[len(taken) :]
@@ -217,11 +220,6 @@ _COUNT_FOR_PARTNER: Final = (
     .where(_deliveries.subject_id == bindparam("of_subject"), _deliveries.partner_id == bindparam("of_partner"))
 )
 
-_RECORD_SENT: Final = (
-    update(table(BrokerSubmission))
-    .where(table(BrokerSubmission).c.id == bindparam("of_submission"))
-    .values(submissions.DELIVERED_NOW)
-)
 _INSERT_ATTEMPTS: Final = insert(table(Attempt))
 
 
@@ -307,29 +305,6 @@ def _to_dead_delivery(claimed: StreamLease, failing: ClaimedDelivery, failure: E
         attempts=failing.attempts + 1,
         reason=str(failure),
     )
-
-
-def _record_handover(
-    session: Session, settings: Settings, submission_id: str, stream: DeliveryStream, sent: SendResult
-) -> list[NewEvent]:
-    happened: list[NewEvent] = []
-    if submissions.advance_status(session, settings, submission_id, SubmissionState.DELIVERED):
-        happened.append(submissions.notified_event(stream.partner_id, stream.channel))
-    else:
-        # The broker's own answer has moved the status already. The time of sending is recorded anyway.
-        session.execute(_RECORD_SENT, {"of_submission": submission_id})
-    answers = [receipt.handoff for receipt in sent.receipts if receipt.handoff is not None]
-    if answers:
-        session.execute(
-            update(BrokerSubmission)
-            .where(col(BrokerSubmission.id) == submission_id)
-            .values(handoff_id=answers[-1].handoff_id, polled_at=database_now())
-        )
-    for answer in answers:
-        happened += broker_answers.record_answer(
-            session, settings, submission_id, stream.subject_id, answer.acknowledgement
-        )
-    return happened
 
 
 def _count_for_partner(session: Session, claimed: StreamLease, taken: int) -> _PartnerCounts:

@@ -21,6 +21,7 @@ from pipeline.deliveries.streams.streams import release_and_claim
 from pipeline.deliveries.submissions import broker_answers, signature, submissions
 from pipeline.workflow import read_model
 from pipeline.workflow.conversation import write_message
+from pipeline.workflow.withdrawals import withdraw_export
 from tests.deliveries.channels.test_queue import take_messages
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
@@ -237,3 +238,14 @@ def test_reply_to_a_question_reaches_the_broker_and_changes_no_status(harness: A
     assert sender.deliver_stream(harness.runtime, export.export_id, broker, str(task.channel)).delivered == 1
     assert stored.one(harness.runtime, select(BrokerSubmission)).state == "query"
     assert len(stored.rows(harness.runtime, select(SandboxHandoff))) == 1
+
+
+def test_endpoint_confirms_a_withdrawal_in_its_response(harness: ApiHarness) -> None:
+    export, _ = hand_off(harness, invoice="A", via="borderbuddy")
+    (task, *_) = [
+        each
+        for each in withdraw_export(harness.runtime, factories.ACCOUNT, export.export_id, "key_1", "The buyer called.")
+        if each.partner_id == export.plan.broker.id
+    ]
+    sender.deliver_stream(harness.runtime, export.export_id, export.plan.broker.id, str(task.channel))
+    assert stored.one(harness.runtime, select(BrokerSubmission)).state == "withdrawn"

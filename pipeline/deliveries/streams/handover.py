@@ -1,0 +1,64 @@
+"""What a delivery to the customs broker says about its submission: that it is delivered, and the answers in the response."""
+
+from typing import Final
+
+from sqlalchemy import bindparam, select, update
+from sqlmodel import Session, col
+
+from config.settings import Settings
+from pipeline.core.db import database_now, table
+from pipeline.deliveries.models import BrokerSubmission
+from pipeline.deliveries.outbox.outbox import DeliveryStream
+from pipeline.deliveries.submissions import broker_answers, submissions
+from pipeline.exports.events import NewEvent
+from pipeline.exports.states import SubmissionState
+
+_RECORD_SENT: Final = (
+    update(table(BrokerSubmission))
+    .where(table(BrokerSubmission).c.id == bindparam("of_submission"))
+    .values(submissions.DELIVERED_NOW)
+)
+
+
+def record_handover(
+    session: Session, settings: Settings, submission_id: str, stream: DeliveryStream, sent: SendResult
+) -> list[NewEvent]:
+    """Record that the handoff is delivered, and what the endpoint answered to it."""
+    happened: list[NewEvent] = []
+    if submissions.advance_status(session, settings, submission_id, SubmissionState.DELIVERED):
+        happened.append(submissions.notified_event(stream.partner_id, stream.channel))
+    else:
+        # The broker's own answer has moved the status already. The time of sending is recorded anyway.
+        session.execute(_RECORD_SENT, {"of_submission": submission_id})
+    answers = [receipt.handoff for receipt in sent.receipts if receipt.handoff is not None]
+    if answers:
+        session.execute(
+            update(BrokerSubmission)
+            .where(col(BrokerSubmission.id) == submission_id)
+            .values(handoff_id=answers[-1].handoff_id, polled_at=database_now())
+        )
+    for answer in answers:
+        happened += broker_answers.record_answer(
+            session, settings, submission_id, stream.subject_id, answer.acknowledgement
+        )
+    return happened
+
+
+def record_later_answers(
+    session: Session, settings: Settings, stream: DeliveryStream, sent: SendResult
+) -> list[NewEvent]:
+    """Record what the endpoint answered to messages after the handoff, such as that it is withdrawn."""
+    answers = [receipt.handoff.acknowledgement for receipt in sent.receipts if receipt.handoff is not None]
+    if not answers:
+        return []
+    submission_id = session.scalars(
+        select(col(BrokerSubmission.id)).where(
+            col(BrokerSubmission.export_id) == stream.subject_id,
+            col(BrokerSubmission.partner_id) == stream.partner_id,
+            col(BrokerSubmission.channel) == stream.channel,
+        )
+    ).one()
+    recorded = (
+        broker_answers.record_answer(session, settings, submission_id, stream.subject_id, answer) for answer in answers
+    )
+    return [event for events in recorded for event in events]
