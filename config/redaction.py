@@ -63,6 +63,7 @@ _PATTERNS: Final[tuple[tuple[tuple[str, ...], re.Pattern[str], str | Callable[[r
     # Links that grant access: of the service and of object stores.
     (("/documents/",), re.compile(r"(?<=/documents/)[\w.-]{40,}"), HIDDEN),
     (("/answers/",), re.compile(r"(?<=/answers/)[\w-]{40,}"), HIDDEN),
+    (("/calendar/",), re.compile(r"(?<=/calendar/)[\w-]{20,}"), HIDDEN),
     (("/console/links/",), re.compile(r"(?<=/console/links/)[\w-]{40,}"), HIDDEN),
     # The id before the dot is that of the link's row.
     (("lnk_",), re.compile(r"(?<=lnk_[0-9a-z]{26}\.)[\w-]{40,}"), HIDDEN),

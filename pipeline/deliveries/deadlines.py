@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Row, select, tuple_
+from sqlalchemy import Row, Select, select, tuple_
 from sqlmodel import col
 
 from pipeline.accounts.models import Partner
@@ -34,18 +34,7 @@ def list_deadlines(
     Only those due `within_hours`, only those to one partner, and only those after the last of a page, if given. Raises
     ValidationFailed if no page gave `after`.
     """
-    query = (
-        select(BrokerSubmission, col(Export.batch_id), col(Export.revision), col(Export.test), col(Partner.name))
-        .join(Export, col(Export.id) == col(BrokerSubmission.export_id))
-        .join(
-            Partner,
-            (col(Partner.account_id) == col(BrokerSubmission.account_id))
-            & (col(Partner.id) == col(BrokerSubmission.partner_id)),
-        )
-        .where(col(BrokerSubmission.account_id) == account_id, col(BrokerSubmission.deadline_at).is_not(None))
-        .order_by(*_PLACE)
-        .limit(limit + 1)
-    )
+    query = select_deadlines(account_id, limit + 1)
     if partner_id is not None:
         query = query.where(col(BrokerSubmission.partner_id) == partner_id)
     if within_hours is not None:
@@ -56,6 +45,22 @@ def list_deadlines(
         found = [_build_view(row) for row in session.execute(query)]
     items = found[:limit]
     return DeadlinePage(items=items, next_after=_name_place(items[-1]) if len(found) > limit else None)
+
+
+def select_deadlines(account_id: str, limit: int) -> Select[Any]:
+    """Return the query of the account's first open handoffs, the earliest first, with their export and partner."""
+    return (
+        select(BrokerSubmission, col(Export.batch_id), col(Export.revision), col(Export.test), col(Partner.name))
+        .join(Export, col(Export.id) == col(BrokerSubmission.export_id))
+        .join(
+            Partner,
+            (col(Partner.account_id) == col(BrokerSubmission.account_id))
+            & (col(Partner.id) == col(BrokerSubmission.partner_id)),
+        )
+        .where(col(BrokerSubmission.account_id) == account_id, col(BrokerSubmission.deadline_at).is_not(None))
+        .order_by(*_PLACE)
+        .limit(limit)
+    )
 
 
 def _build_view(row: Row[Any]) -> DeadlineView:

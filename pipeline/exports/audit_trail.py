@@ -48,6 +48,8 @@ class Action(StrEnum):
     PORTAL_LINK_CREATED = "portal_link_created"
     PORTAL_LINK_REVOKED = "portal_link_revoked"
     REPLY_LINKS_REVOKED = "reply_links_revoked"
+    CALENDAR_LINK_CREATED = "calendar_link_created"
+    CALENDAR_LINKS_REVOKED = "calendar_links_revoked"
     PORTAL_OPENED = "portal_opened"
     HANDOFF_ANSWERED = "handoff_answered"
     MESSAGE_WRITTEN = "message_written"

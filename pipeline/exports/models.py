@@ -28,6 +28,8 @@ class Account(SQLModel, table=True):
     serial_blocks_dropped_to: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs={"server_default": "0"})
     prints_french: bool = False  # new exports print French beside English
     logo_sha256: str | None = None  # the logo that new exports print
+    #: How often; older links to the calendar are not valid.
+    calendar_links_revoked: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     created_at: datetime = timestamp_column()
 
 

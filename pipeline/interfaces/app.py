@@ -22,6 +22,7 @@ from pipeline.customs.reference.bundle import load_rules
 from pipeline.deliveries.channels.registry import load_channels
 from pipeline.interfaces.api import (
     audit,
+    calendars,
     conversation,
     deadlines,
     deliveries,
@@ -90,6 +91,7 @@ ROUTERS = (
     conversation.router,
     inbox.router,
     deadlines.router,
+    calendars.router,
     events.router,
     documents.router,
     links.router,

@@ -27,6 +27,7 @@ PEM: Final = "-----BEGIN {0}-----\nb3BlbnNzaC1rZXktdjEAAAAABG5vbmU\nAAAA==\n----
         ("signed by whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw= today", f"signed by {HIDDEN} today"),
         (f"https://maple.example/documents/{LINK}?x", f"https://maple.example/documents/{HIDDEN}?x"),
         (f"https://maple.example/answers/{LINK}", f"https://maple.example/answers/{HIDDEN}"),
+        (f"https://maple.example/calendar/{LINK}.ics", f"https://maple.example/calendar/{HIDDEN}.ics"),
         (f"GET /console/links/{LINK} HTTP/1.1", f"GET /console/links/{HIDDEN} HTTP/1.1"),
         (f"https://maple.example/portal/open#{PORTAL}.{LINK}", f"https://maple.example/portal/open#{PORTAL}.{HIDDEN}"),
         # Keys in files.

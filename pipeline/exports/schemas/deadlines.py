@@ -38,6 +38,12 @@ class DeadlineView(View):
     )
 
 
+class CalendarLink(View):
+    """The link by which a calendar program reads what is due next."""
+
+    url: str = Field(description="Works without a key until it is revoked; anyone who has it may read the calendar")
+
+
 class DeadlinePage(View):
     """One page of what is due next, the earliest first; `nextAfter` is the `after` of the next one."""
 

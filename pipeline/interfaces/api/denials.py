@@ -31,7 +31,7 @@ _REASONS: Final[dict[type[Refused], str]] = {
 }
 _UNKNOWN_LINK: Final = "unknown_link"
 #: Routes at which nothing else is missing than the link itself.
-_OF_LINKS: Final = ("/documents/", "/answers/", "/console/links/", "/portal/open")
+_OF_LINKS: Final = ("/documents/", "/answers/", "/calendar/", "/console/links/", "/portal/open")
 #: Routes whose forms need no session, so they check only which site sent them.
 _OPEN_FORMS: Final = ("/console/sign-in", "/console/links/", "/portal/open")
 

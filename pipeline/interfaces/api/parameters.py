@@ -15,7 +15,7 @@ from pipeline.core.json_input import validation_failed
 from pipeline.core.problems import Issue
 
 #: Links in e-mails, and the way back from an OpenID provider: other programs may add their own parameters.
-_LINK_PREFIXES: Final = ("/answers/", "/documents/", "/console/exports/", "/console/provider/callback")
+_LINK_PREFIXES: Final = ("/answers/", "/documents/", "/calendar/", "/console/exports/", "/console/provider/callback")
 #: A suggestion costs 0.1 ms, and a URL can hold thousands of names.
 _MAX_ISSUES: Final = 10
 

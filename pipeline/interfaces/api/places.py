@@ -38,7 +38,7 @@ DOORS: Final = (
     Door("sign-ins", ("/console/sign-in", "/console/provider/callback")),
     Door("uses of one-time links", ("/console/links/",)),
     Door("uses of portal links", ("/portal/open",)),
-    Door("uses of links in messages", ("/documents/", "/answers/")),
+    Door("uses of links in messages", ("/documents/", "/answers/", "/calendar/")),
     Door("readings of metrics", ("/metrics",)),
     # A customs broker's program sends many answers at once from one network; they may be large.
     Door("signed calls", ("/api/broker-submissions/",), "authorization", part=5, body_seconds=60),

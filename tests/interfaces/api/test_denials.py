@@ -60,6 +60,7 @@ DENIED: Final = [
     (post("/portal/open", data={"link": LINK}), "unknown_link", 404, "/portal/open", set()),
     (get(f"/documents/{LINK}"), "unknown_link", 404, "/documents/{token}", set()),
     (get(f"/answers/{LINK}"), "unknown_link", 404, "/answers/{token}", set()),
+    (get(f"/calendar/{LINK}.ics"), "unknown_link", 404, "/calendar/{token}.ics", set()),
     (get(f"/console/links/{LINK}"), "unknown_link", 404, "/console/links/{token}", set()),
 ]
 

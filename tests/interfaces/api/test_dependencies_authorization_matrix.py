@@ -70,6 +70,8 @@ ROLES_BY_CALL = {
     ("GET", "/api/key"): {"execute", "read", "operate", "admin", "partner"},
     ("GET", "/api/print-settings"): {"execute", "read", "operate", "admin"},
     ("PATCH", "/api/print-settings"): {"admin"},
+    ("POST", "/api/deadlines/calendar"): {"admin"},
+    ("DELETE", "/api/deadlines/calendar"): {"admin"},
     ("POST", "/api/waivers"): {"admin"},
     ("GET", "/api/waivers"): {"admin"},
     ("GET", "/api/audit"): {"admin"},
@@ -285,7 +287,13 @@ OWN_KEY = "/api/key"
 #: Calls that a test key may make: they only read.
 NOTHING_LIVE = ("/api/artifacts/{id}/links", "/api/broker-submissions/{id}/links")
 #: Calls beside those that change an object, which a test key may not make.
-OF_LIVE = {("POST", "/api/waivers"), ("PATCH", "/api/print-settings"), ("GET", "/api/deliveries/{id}/payload")}
+OF_LIVE = {
+    ("POST", "/api/waivers"),
+    ("PATCH", "/api/print-settings"),
+    ("GET", "/api/deliveries/{id}/payload"),
+    ("POST", "/api/deadlines/calendar"),
+    ("DELETE", "/api/deadlines/calendar"),
+}
 
 
 def test_test_key_changes_no_live_object(harness: ApiHarness, calls: list[Call]) -> None:
@@ -325,6 +333,7 @@ def test_pages_and_links_without_a_session_show_nothing(harness: ApiHarness, obj
         assert (response.status_code, response.headers["location"]) == (303, "/console/sign-in"), path
     assert client.get("/answers/" + "A" * 48).status_code == 404
     assert client.get(f"/documents/{artifact}").status_code == 404
+    assert client.get("/calendar/" + "A" * 48 + ".ics").status_code == 404
     for path in ("/livez", "/metrics", "/openapi.json", "/docs"):
         page_response = client.get(path, follow_redirects=True)
         assert page_response.status_code == 200, path

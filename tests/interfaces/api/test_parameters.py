@@ -86,7 +86,8 @@ def test_suggestions_for_unknown_parameters_are_bounded(harness: ApiHarness, mon
 
 
 @pytest.mark.parametrize(
-    ("address", "status"), [("/answers/none", 404), ("/documents/none", 404), ("/console/exports/none", 303)]
+    ("address", "status"),
+    [("/answers/none", 404), ("/documents/none", 404), ("/calendar/none.ics", 404), ("/console/exports/none", 303)],
 )
 def test_links_in_emails_accept_unknown_parameters(harness: ApiHarness, address: str, status: int) -> None:
     assert harness.client_with_key(None).get(f"{address}?utm_source=mail", follow_redirects=False).status_code == status

@@ -1,0 +1,127 @@
+"""The calendar of an account: what is due next, as RFC 5545, and the link by which calendar programs read it."""
+
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import quote
+
+from sqlalchemy import Row, update
+from sqlmodel import col
+
+from config.settings import Settings
+from pipeline.accounts import secrets
+from pipeline.core import tenancy
+from pipeline.core.errors import ASK_FOR_LIVE, InsufficientRole, NotFound
+from pipeline.core.runtime import Runtime
+from pipeline.core.signed_text import Signatures, sign_text
+from pipeline.deliveries.deadlines import select_deadlines
+from pipeline.exports.audit_trail import Action, record_act
+from pipeline.exports.models import Account
+from pipeline.exports.schemas.deadlines import CalendarLink
+
+MAX_EVENTS: Final = 500
+
+# How often the account's links were revoked before (4 bytes), a signature over it and the account's id (16), and the id.
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{28,112}")
+
+
+@dataclass(frozen=True)
+class CalendarToken:
+    """What a link names. It ends when the account's links are `revoked` once more."""
+
+    account_id: str
+    revoked: int
+
+
+def create_calendar_link(runtime: Runtime, account_id: str, *, created_by: str, test_only: bool) -> CalendarLink:
+    """Return the account's link, the same until it is revoked. Raises InsufficientRole if `test_only`."""
+    _check_live(test_only=test_only)
+    with runtime.db.write() as session:
+        account = session.get_one(Account, account_id)
+        token = build_token(runtime.settings, CalendarToken(account_id, account.calendar_links_revoked))
+        record_act(session, account_id, created_by, Action.CALENDAR_LINK_CREATED, account_id)
+    return CalendarLink(url=f"{runtime.settings.public_url.rstrip('/')}/calendar/{token}.ics")
+
+
+def revoke_calendar_links(runtime: Runtime, account_id: str, *, revoked_by: str, test_only: bool) -> None:
+    """Revoke each calendar link of the account. Raises InsufficientRole if `test_only`."""
+    _check_live(test_only=test_only)
+    count = col(Account.calendar_links_revoked)
+    with runtime.db.write() as session:
+        session.execute(update(Account).where(col(Account.id) == account_id).values(calendar_links_revoked=count + 1))
+        record_act(session, account_id, revoked_by, Action.CALENDAR_LINKS_REVOKED, account_id)
+
+
+def build_token(settings: Settings, named: CalendarToken) -> str:
+    """Return the token of a link."""
+    count, account = named.revoked.to_bytes(4, "big"), named.account_id.encode()
+    signature = bytes.fromhex(_sign(settings, count + account).newest)
+    return urlsafe_b64encode(count + signature + account).decode().rstrip("=")
+
+
+def parse_token(settings: Settings, token: str) -> CalendarToken:
+    """Return what the token names. Raises NotFound if the token is not ours. It may be revoked."""
+    # The bits after the last byte are not signed: a token is written in one way.
+    raw = urlsafe_b64decode(token + "=" * (-len(token) % 4)) if _TOKEN.fullmatch(token) and len(token) % 4 != 1 else b""
+    if urlsafe_b64encode(raw).decode().rstrip("=") != token:
+        raise _no_link()
+    count, signature, account = raw[:4], raw[4:20], raw[20:]
+    if _sign(settings, count + account).find_key(signature.hex()) is None:
+        raise _no_link()
+    return CalendarToken(account.decode(), int.from_bytes(count, "big"))
+
+
+def write_calendar(runtime: Runtime, named: CalendarToken) -> bytes:
+    """Return the account's calendar: at most MAX_EVENTS, the earliest first. Raises NotFound if the link was revoked."""
+    with tenancy.account_scope(named.account_id), runtime.db.read() as session:
+        account = session.get(Account, named.account_id)
+        # A calendar program shows no page, so a revoked link gets the answer of all invalid links.
+        if account is None or account.calendar_links_revoked != named.revoked:
+            raise _no_link()
+        rows = session.execute(select_deadlines(named.account_id, MAX_EVENTS)).all()
+    return build_calendar(runtime.settings.public_url.rstrip("/"), rows)
+
+
+def build_calendar(public_url: str, rows: Any) -> bytes:
+    """Return the rows of `select_deadlines` as a calendar, which is valid without rows, too."""
+    from icalendar import Calendar, Event  # noqa: PLC0415 - few processes write a calendar
+
+    calendar = Calendar()
+    for name, value in (("prodid", "-//exports//deadlines//EN"), ("version", "2.0"), ("x-wr-calname", "Exports")):
+        calendar.add(name, value)
+    for row in rows:
+        event = Event()
+        for name, value in _describe(public_url, row).items():
+            event.add(name, value)
+        calendar.add_component(event)
+    return bytes(calendar.to_ical())
+
+
+def _describe(public_url: str, row: Row[Any]) -> dict[str, Any]:
+    submission = row.BrokerSubmission
+    mark = "[test] " if row.test else ""
+    return {
+        "uid": f"{submission.id}.{submission.state}",
+        "dtstamp": submission.updated_at,
+        # Grows with each change, without a count of its own.
+        "sequence": int(submission.updated_at.timestamp()) // 60,
+        "dtstart": submission.deadline_at,
+        "summary": f"{mark}{submission.partner_id} must answer: {row.batch_id}",
+        "description": f"{public_url}/console/exports/{quote(submission.export_id)}",
+        "status": "CONFIRMED",
+        "transp": "TRANSPARENT",
+    }
+
+
+def _check_live(*, test_only: bool) -> None:
+    if test_only:
+        raise InsufficientRole(f"the calendar shows live exports, too; {ASK_FOR_LIVE}")
+
+
+def _no_link() -> NotFound:
+    return NotFound("there is no such link")  # the same for every cause, so that callers cannot probe links
+
+
+def _sign(settings: Settings, payload: bytes) -> Signatures:
+    return sign_text(secrets.build_secret_box(settings), "calendar-links", payload, lambda raw: raw[:16].hex())
