@@ -47,7 +47,7 @@ def list_deadlines(
     return DeadlinePage(items=items, next_after=_name_place(items[-1]) if len(found) > limit else None)
 
 
-def select_deadlines(account_id: str, limit: int) -> Select[Any]:
+def select_deadlines(account_id: str, limit: int) -> Select[*tuple[Any, ...]]:
     """Return the query of the account's first open handoffs, the earliest first, with their export and partner."""
     return (
         select(BrokerSubmission, col(Export.batch_id), col(Export.revision), col(Export.test), col(Partner.name))

@@ -114,9 +114,9 @@ def _write_result(
     counted = _count_for_partner(session, claimed, len(taken))
     happened += _notified_event(claimed, taken, counted)
     if claimed.submission_id is not None and taken:
-        happened += record_handover(session, settings, claimed.submission_id, stream, sent)
+        happened += record_handover(session, settings, claimed.submission_id, stream, sent.receipts)
     else:
-        happened += record_later_answers(session, settings, stream, sent)
+        happened += record_later_answers(session, settings, stream, sent.receipts)
     # Messages are enqueued under the same lock: what is enqueued later is published when the stream is free.
     recorded = RecordResult(left=counted.pending > 0)
     untried = claimed.deliveries[len(taken) :]

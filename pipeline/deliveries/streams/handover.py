@@ -1,5 +1,6 @@
 """What a delivery to the customs broker says about its submission: that it is delivered, and the answers in the response."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from sqlalchemy import bindparam, select, update
@@ -7,6 +8,7 @@ from sqlmodel import Session, col
 
 from config.settings import Settings
 from pipeline.core.db import database_now, table
+from pipeline.deliveries.channels.protocol import DeliveryReceipt
 from pipeline.deliveries.models import BrokerSubmission
 from pipeline.deliveries.outbox.outbox import DeliveryStream
 from pipeline.deliveries.submissions import broker_answers, submissions
@@ -21,7 +23,11 @@ _RECORD_SENT: Final = (
 
 
 def record_handover(
-    session: Session, settings: Settings, submission_id: str, stream: DeliveryStream, sent: SendResult
+    session: Session,
+    settings: Settings,
+    submission_id: str,
+    stream: DeliveryStream,
+    receipts: Sequence[DeliveryReceipt],
 ) -> list[NewEvent]:
     """Record that the handoff is delivered, and what the endpoint answered to it."""
     happened: list[NewEvent] = []
@@ -30,7 +36,7 @@ def record_handover(
     else:
         # The broker's own answer has moved the status already. The time of sending is recorded anyway.
         session.execute(_RECORD_SENT, {"of_submission": submission_id})
-    answers = [receipt.handoff for receipt in sent.receipts if receipt.handoff is not None]
+    answers = [receipt.handoff for receipt in receipts if receipt.handoff is not None]
     if answers:
         session.execute(
             update(BrokerSubmission)
@@ -45,10 +51,10 @@ def record_handover(
 
 
 def record_later_answers(
-    session: Session, settings: Settings, stream: DeliveryStream, sent: SendResult
+    session: Session, settings: Settings, stream: DeliveryStream, receipts: Sequence[DeliveryReceipt]
 ) -> list[NewEvent]:
     """Record what the endpoint answered to messages after the handoff, such as that it is withdrawn."""
-    answers = [receipt.handoff.acknowledgement for receipt in sent.receipts if receipt.handoff is not None]
+    answers = [receipt.handoff.acknowledgement for receipt in receipts if receipt.handoff is not None]
     if not answers:
         return []
     submission_id = session.scalars(
