@@ -1,5 +1,6 @@
 """The calendar of an account: what is due next, as RFC 5545, and the link by which calendar programs read it."""
 
+import hmac
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ def parse_token(settings: Settings, token: str) -> CalendarToken:
     """Return what the token names. Raises NotFound if the token is not ours. It may be revoked."""
     # The bits after the last byte are not signed: a token is written in one way.
     raw = urlsafe_b64decode(token + "=" * (-len(token) % 4)) if _TOKEN.fullmatch(token) and len(token) % 4 != 1 else b""
-    if urlsafe_b64encode(raw).decode().rstrip("=") != token:
+    if not hmac.compare_digest(urlsafe_b64encode(raw).rstrip(b"="), token.encode(errors="replace")):
         raise _no_link()
     count, signature, account = raw[:4], raw[4:20], raw[20:]
     if _sign(settings, count + account).find_key(signature.hex()) is None:
