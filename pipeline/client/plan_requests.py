@@ -22,14 +22,14 @@ def register_plan(plan: Plan) -> Call[PlanReceipt]:
 
 def plan(plan_id: str) -> Call[RegisteredPlanView]:
     """Return a registered plan, by its id or its batch's id."""
-    return get(f"api/exports/plans/{encode_segment(plan_id)}", parse_as(RegisteredPlanView))
+    return get(f"api/plans/{encode_segment(plan_id)}", parse_as(RegisteredPlanView))
 
 
 def plans(*, page_size: int = 200) -> ResultPage[RegisteredPlanSummary]:
     """Yield the account's registered plans, newest first, from all pages."""
 
     def page_call(cursor: str | None) -> Call[ResultPage[RegisteredPlanSummary]]:
-        call = get("api/exports/plans", parse_as(RegisteredPlanPage), cursor=cursor, limit=page_size)
+        call = get("api/plans", parse_as(RegisteredPlanPage), cursor=cursor, limit=page_size)
         return call.map(
             lambda found: ResultPage(found.items, page_call(found.next_cursor) if found.next_cursor else None)
         )

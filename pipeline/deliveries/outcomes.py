@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Row, SQLColumnExpression, and_, bindparam, literal_column, select, true, tuple_
@@ -42,12 +42,6 @@ OVERDUE: Final = and_(col(BrokerSubmission.overdue_at).is_not(None), col(BrokerS
 def has_arrived(row: BrokerSubmission | Row[Any]) -> bool:
     """Return whether the operators were notified of an overdue submission after its goods arrived, by the plan."""
     return row.arrives_at is not None and row.overdue_at is not None and row.arrives_at <= row.overdue_at
-
-
-def describe_arrival(arrives_at: datetime, *, arrived: bool) -> str:
-    """Return when the goods of an overdue submission arrive, or that they arrived without a release."""
-    at = f"{arrives_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-    return f"the goods arrived at {at}, no release" if arrived else f"the goods arrive at {at}"
 
 
 #: When the handoff of an export reached each milestone, or NULL.

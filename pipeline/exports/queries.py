@@ -74,7 +74,7 @@ def find_export(session: Session, account_id: str, export_or_batch_id: str, *, t
         of_batch = col(PlanSnapshot.account_id) == account_id, col(PlanSnapshot.batch_id) == id_or_batch
         if session.scalars(select(PlanSnapshot.id).where(*of_batch).limit(1)).first() is not None:
             raise NotFound(
-                f"batch {id_or_batch} is planned and not executed; `GET /api/exports/plans/{id_or_batch}` has its plan"
+                f"batch {id_or_batch} is planned and not executed; `GET /api/plans/{id_or_batch}` has its plan"
             )
         raise NotFound(f"there is no export or batch {id_or_batch} in this account")
     return export

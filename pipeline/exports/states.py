@@ -135,6 +135,9 @@ NEEDS_PERSON: Final = frozenset(
     }
 )
 
+#: A failed or held export blocks its goods: it stays in the inbox until a person goes on with it, or ends it.
+ACKNOWLEDGEABLE: Final = NEEDS_PERSON - {Outcome.NEEDS_ATTENTION, Outcome.HANDOFF_HELD}
+
 
 EXPORT_TRANSITIONS: Final[Mapping[ExportState, frozenset[ExportState]]] = {
     ExportState.ACCEPTED: frozenset({ExportState.EXECUTING, ExportState.FAILED, ExportState.CANCELLED}),

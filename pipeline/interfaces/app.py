@@ -33,6 +33,7 @@ from pipeline.interfaces.api import (
     links,
     orders,
     partners,
+    plans,
     portal_links,
     print_settings,
     pro_forma,
@@ -87,6 +88,7 @@ from pipeline.workflow.publisher import Publisher
 ROUTERS = (
     orders.router,
     exports.router,
+    plans.router,
     pro_forma.router,
     conversation.router,
     inbox.router,

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
+from pipeline.deliveries.arrivals import describe_arrival
 from pipeline.deliveries.entries.facets import NEEDS_LOOK
-from pipeline.deliveries.outcomes import describe_arrival
 from pipeline.exports.schemas.export import EventView
 
 GOOD, BAD, NEUTRAL, ATTENTION = "✓", "✗", "·", "!"

@@ -3,8 +3,6 @@
 A registered plan has no log and no outcome: each dead letter about it is acknowledged by itself.
 """
 
-from typing import Final
-
 from sqlalchemy import select
 from sqlmodel import Session, col
 
@@ -19,11 +17,8 @@ from pipeline.exports.audit_trail import Action, record_act
 from pipeline.exports.event_models import Event
 from pipeline.exports.events import REOPENING, EventType, NewEvent
 from pipeline.exports.models import Export
-from pipeline.exports.states import NEEDS_PERSON, DeliveryState, InboxState, Outcome
+from pipeline.exports.states import ACKNOWLEDGEABLE, DeliveryState, InboxState, Outcome
 from pipeline.workflow.interventions import Precondition, lock_export
-
-#: A failed or held export blocks its goods: it stays in the inbox until a person goes on with it, or ends it.
-ACKNOWLEDGEABLE: Final = NEEDS_PERSON - {Outcome.NEEDS_ATTENTION, Outcome.HANDOFF_HELD}
 
 
 def acknowledge_export(

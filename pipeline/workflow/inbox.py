@@ -12,15 +12,15 @@ from sqlmodel import Session, col
 from pipeline.accounts.models import Partner
 from pipeline.accounts.states import PartnerState
 from pipeline.core.runtime import Runtime
+from pipeline.deliveries.arrivals import describe_arrival
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, Delivery, Notification
-from pipeline.deliveries.outcomes import HANDOFF, describe_arrival, has_arrived, outcome_search
+from pipeline.deliveries.outcomes import HANDOFF, has_arrived, outcome_search
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.exports.event_models import Event
 from pipeline.exports.models import Export, PlanSnapshot
 from pipeline.exports.schemas.export import AcknowledgedView
 from pipeline.exports.schemas.inbox import Cause, InboxItem, InboxView
-from pipeline.exports.states import DeliveryState, Outcome
-from pipeline.workflow.acknowledgements import ACKNOWLEDGEABLE
+from pipeline.exports.states import ACKNOWLEDGEABLE, DeliveryState, Outcome
 from pipeline.workflow.dead_letters import describe_export, find_dead, load_acknowledged, select_dead
 
 #: The most items of one cause that are listed, those of the oldest exports.

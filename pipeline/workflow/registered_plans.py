@@ -29,9 +29,7 @@ def read_registered_plan(session: Session, account_id: str, plan_or_batch_id: st
         .limit(1)
     ).first()
     if found is None:
-        raise NotFound(
-            f"no plan is registered with the id or batch {plan_or_batch_id}; `GET /api/exports/plans` lists them"
-        )
+        raise NotFound(f"no plan is registered with the id or batch {plan_or_batch_id}; `GET /api/plans` lists them")
     plan = None if found.is_purged else json.loads(found.document)
     return RegisteredPlanView(**_name_facts(found), plan=plan)
 

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC
 from typing import Final
 
+from pipeline.deliveries.arrivals import describe_arrival
 from pipeline.deliveries.models import BrokerSubmission
-from pipeline.deliveries.outcomes import describe_arrival, has_arrived
+from pipeline.deliveries.outcomes import has_arrived
 from pipeline.exports.models import Export, Step
 from pipeline.exports.schemas.export import PersonsRequestView
 from pipeline.exports.states import ACTIVE_STATES, ExportState, StepState, SubmissionState

@@ -167,7 +167,13 @@ def test_service_sees_the_address_that_nginx_saw(site: Site) -> None:
 
 
 def test_links_stay_out_of_the_log(site: Site) -> None:
-    hidden = ("/documents/secret-token", "/answers/secret-token", "/calendar/secret-token.ics", "/portal/open", "/console/links/secret-token")
+    hidden = (
+        "/documents/secret-token",
+        "/answers/secret-token",
+        "/calendar/secret-token.ics",
+        "/portal/open",
+        "/console/links/secret-token",
+    )
     with site.nginx.client() as client:
         for path in (*hidden, "/api/exports?shown=1"):
             client.get(path)

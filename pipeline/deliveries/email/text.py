@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 from pipeline.core.findings import Finding
+from pipeline.deliveries.arrivals import describe_arrival
 from pipeline.deliveries.email.attachments import EmailDocuments
-from pipeline.deliveries.outcomes import describe_arrival
 from pipeline.deliveries.schemas.cloudevent import ExportMessage
 from pipeline.deliveries.schemas.to_broker import HandoffReplied
 from pipeline.deliveries.schemas.to_operator import (

@@ -28,7 +28,6 @@ from pipeline.exports.schemas.export import (
 )
 from pipeline.exports.schemas.filters import ExportFilter
 from pipeline.exports.schemas.plan import Plan
-from pipeline.exports.schemas.registered_plans import RegisteredPlanPage, RegisteredPlanView
 from pipeline.exports.states import ACTIVE_STATES
 from pipeline.interfaces.api.dependencies import (
     Amender,
@@ -60,7 +59,7 @@ from pipeline.interfaces.api.openapi import (
     refusal_responses,
 )
 from pipeline.interfaces.api.request_body import describe_body, json_body
-from pipeline.workflow import acceptance, amendments, interventions, read_model, registered_plans, withdrawals
+from pipeline.workflow import acceptance, amendments, interventions, read_model, withdrawals
 from pipeline.workflow import preflight as workflow_preflight
 from pipeline.workflow import queries as workflow_queries
 from pipeline.workflow.idempotency import Acceptance
@@ -234,25 +233,6 @@ def list_exports(runtime: RuntimeDep, caller: Reader, query: Annotated[ExportLis
     """List the account's exports, newest first."""
     with runtime.db.read() as session:
         return workflow_queries.list_exports(session, caller.account_id, query, cursor=query.cursor, limit=query.limit)
-
-
-@router.get("/plans", responses=READ_REFUSALS)
-def list_plans(
-    runtime: RuntimeDep,
-    caller: Reader,
-    cursor: Cursor = None,
-    limit: Annotated[int, Query(ge=1, le=200, description="How many items a page has")] = 50,
-) -> RegisteredPlanPage:
-    """List the account's registered plans, newest first, executed or not."""
-    with runtime.db.read() as session:
-        return registered_plans.list_registered_plans(session, caller.account_id, cursor=cursor, limit=limit)
-
-
-@router.get("/plans/{id}", responses=READ_REFUSALS)
-def read_plan(id: str, runtime: RuntimeDep, caller: Reader) -> RegisteredPlanView:
-    """Return a registered plan, by the `planId` of its receipt or as the newest of a batch."""
-    with runtime.db.read() as session:
-        return registered_plans.read_registered_plan(session, caller.account_id, id, test=caller.test)
 
 
 @router.get("/{id}", response_model=ExportView, responses={304: {"description": "Not changed"}, **READ_REFUSALS})

@@ -75,6 +75,7 @@ PUBLISHED: Final[dict[str, PublishedSchema]] = {
         feed_page=feed.FeedPage,
         inbox=inbox.InboxView,
         deadline_page=deadlines.DeadlinePage,
+        calendar_link=deadlines.CalendarLink,
         customs_package=export.CustomsPackageView,
         act_page=export.ActPage,
         plan_receipt=export.PlanReceipt,

@@ -206,28 +206,28 @@ def test_registered_plan_is_executed_by_its_batch(harness: ApiHarness) -> None:
     assert (again.status_code, again.json()) == (200, registered.json())
     missing = client.get(f"/api/exports/{factories.BATCH}")
     assert (missing.status_code, "is planned and not executed" in missing.json()["detail"]) == (404, True)
-    planned = client.get(f"/api/exports/plans/{factories.BATCH}").json()
+    planned = client.get(f"/api/plans/{factories.BATCH}").json()
     assert (planned["state"], planned["exportId"], planned["plan"]) == ("planned", None, PLAN)
     body = {"accountId": factories.ACCOUNT, "batchId": factories.BATCH, "planHash": factories.plan_hash(PLAN)}
     executed = client.post(EXECUTE, json=body)
     assert (executed.status_code, executed.json()["planHash"]) == (202, factories.plan_hash(PLAN))
     plan_id, export_id = registered.json()["planId"], executed.json()["exportId"]
     harness.run(export_id)
-    assert client.get(f"/api/exports/plans/{plan_id}").json() == {**planned, "state": "executed", "exportId": export_id}
+    assert client.get(f"/api/plans/{plan_id}").json() == {**planned, "state": "executed", "exportId": export_id}
 
 
 def test_plans_of_the_account_are_paged_the_newest_first(harness: ApiHarness) -> None:
     client = harness.client("execute")
     for number in range(3):
         client.post("/api/exports/plans", json=factories.plan(batch=f"batch_{number}")).raise_for_status()
-    first = client.get("/api/exports/plans", params={"limit": 2}).json()
-    rest = client.get("/api/exports/plans", params={"limit": 2, "cursor": first["nextCursor"]}).json()
+    first = client.get("/api/plans", params={"limit": 2}).json()
+    rest = client.get("/api/plans", params={"limit": 2, "cursor": first["nextCursor"]}).json()
     assert [each["batchId"] for each in first["items"] + rest["items"]] == ["batch_2", "batch_1", "batch_0"]
     assert rest["nextCursor"] is None
     other = harness.client("read", account=OTHER)
-    assert other.get("/api/exports/plans").json()["items"] == []
-    refused = other.get("/api/exports/plans/batch_1")
-    assert (refused.status_code, "`GET /api/exports/plans` lists them" in refused.json()["detail"]) == (404, True)
+    assert other.get("/api/plans").json()["items"] == []
+    refused = other.get("/api/plans/batch_1")
+    assert (refused.status_code, "`GET /api/plans` lists them" in refused.json()["detail"]) == (404, True)
 
 
 def test_preflight_reports_rejections_of_execute_and_writes_nothing(harness: ApiHarness) -> None:

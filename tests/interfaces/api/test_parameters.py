@@ -104,7 +104,7 @@ def test_trailing_slash_is_not_found_and_named(harness: ApiHarness, address: str
     assert answer.json()["message"] == "there is nothing at this address; write it without the slash at its end"
 
 
-@pytest.mark.parametrize("name", ["execute", "preflight"])
+@pytest.mark.parametrize("name", ["execute", "plans", "preflight"])
 def test_reserved_path_is_not_an_export_id(harness: ApiHarness, name: str) -> None:
     answer = harness.client().get(f"/api/exports/{name}")
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")

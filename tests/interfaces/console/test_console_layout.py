@@ -65,6 +65,7 @@ def build_pages(harness: ApiHarness) -> tuple[httpx.Client, dict[str, str]]:
         "rejected": f"/console/exports/{rejected}",
         "amend": f"/console/exports/{rejected}/amend",
         "conversation": f"/console/exports/{rejected}/conversation",
+        "stop": f"/console/exports/{rejected}/stop",
         "late": f"/console/exports/{late}",
         "waiting": f"/console/exports/{waiting}",
         "missing": "/console/exports/none",

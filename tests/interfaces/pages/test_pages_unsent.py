@@ -212,7 +212,7 @@ def test_answer_of_a_customs_broker_comes_back_by_a_new_link(harness: ApiHarness
         assert [page.input_value(f"[name=wrong{row}]") for row in range(3)] == ["", "Which value?", ""]
         page.fill("[name=place1]", page.locator("#places option").first.get_attribute("value") or "")
         page.get_by_role("button", name="Send the answer").click()
-        page.get_by_role("heading", name="Answers so far").wait_for()
+        page.get_by_role("heading", name="Conversation").wait_for()
         type_answer(harness, page, handoff)
         open_link(harness, page, factories.WAREHOUSE)
         page.wait_for_url("**/portal")

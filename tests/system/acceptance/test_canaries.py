@@ -65,7 +65,7 @@ def test_executed_plan_reaches_only_permitted_places(
     with record_redis_commands(service) as commands:
         export_id = account.execute_accepted(plan)
         account.wait_executed(export_id)
-        messages = account.received_messages(export_id, sum(len(unit["packages"]) for unit in plan["units"]) + 2)
+        messages = account.received_messages(export_id, sum(len(unit["packages"]) for unit in plan["units"]) + 3)
 
     # The documents and the customs broker do get theirs; else this test would prove nothing.
     view = account.inspect(export_id)

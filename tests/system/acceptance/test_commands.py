@@ -44,7 +44,7 @@ def test_repeated_command_is_one_export(account: AccountClient) -> None:
     exports = [find_export(account, each["batchId"]) for each in (next_plan, plan)]
     for export_id in exports:
         account.wait_executed(export_id)
-        assert len(account.received_messages(export_id, 4)) == 4
+        assert len(account.received_messages(export_id, 5)) == 5
     assert {item["exportId"] for item in account.get("/api/exports")["items"]} == set(exports)
 
 

@@ -146,13 +146,13 @@ def check_bundle(account: AccountClient, view: Json) -> None:
 
 def check_messages(account: AccountClient, view: Json, plan: Json, packages: int) -> None:
     export_id = view["exportId"]
-    messages = account.received_messages(export_id, packages + 2)
+    messages = account.received_messages(export_id, packages + 3)
     assert Counter(message.queue for message in messages) == {
         "exports.broker": 1,
         "exports.warehouse": packages,
-        "exports.operator": 1,
+        "exports.operator": 2,
     }
-    assert len({message.body["id"] for message in messages}) == packages + 2
+    assert len({message.body["id"] for message in messages}) == packages + 3
     schemas = cache(account.get)
     for message in messages:
         event = message.body
@@ -165,10 +165,14 @@ def check_messages(account: AccountClient, view: Json, plan: Json, packages: int
     by_queue = {
         queue: [message for message in messages if message.queue == queue] for queue in {x.queue for x in messages}
     }
-    (handoff,), (executed,) = by_queue["exports.broker"], by_queue["exports.operator"]
+    (handoff,) = by_queue["exports.broker"]
+    to_operator = {message.routing_key: message for message in by_queue["exports.operator"]}
     keys = {each["id"]: each["queueBinding"].removesuffix("#") for each in account.get("/api/partners")["items"]}
     assert handoff.routing_key == f"{keys[plan['broker']['id']]}handoff.ready.v1"
-    assert executed.routing_key == f"operator.{account.account_id}.export.executed.v1"
+    executed, progressed = (
+        to_operator[f"operator.{account.account_id}.{each}.v1"] for each in ("export.executed", "entry.progressed")
+    )
+    assert {each["headline"] for each in progressed.data["entries"]} == {"accepted"}
     assert handoff.data["submissionId"] == executed.data["submissionId"] == view["broker_submission"]["id"]
     handed = {link["id"]: link["sha256"] for unit in handoff.data["units"] for link in unit["artifacts"]}
     # The truck manifest has the crew's birth dates and documents: a partner gets it only if its artifactTypes name it.

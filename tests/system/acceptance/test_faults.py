@@ -21,8 +21,8 @@ def check_once(account: AccountClient, export_id: str, units: int = 1, lines: in
     assert events_of_type["CUSTOMS_PACKAGE_CLOSED"] == units
     assert events_of_type["CUSTOMS_ARTIFACT_GENERATED"] == len(list_kinds(account.plan(1, lines)["units"][0])) * units
     assert events_of_type["HANDED_OFF"] == events_of_type["EXPORT_EXECUTED"] == 1
-    messages = account.received_messages(export_id, 2 * units + 2)
-    assert len(messages) == len({message.body["id"] for message in messages}) == 2 * units + 2
+    messages = account.received_messages(export_id, 2 * units + 3)
+    assert len(messages) == len({message.body["id"] for message in messages}) == 2 * units + 3
 
 
 def test_export_is_accepted_while_the_message_broker_is_down(account: AccountClient, distributed: Distributed) -> None:

@@ -53,7 +53,7 @@ def test_many_units_are_shared_by_all_workers(account: AccountClient, service: S
     assert sum(made) == 4 * units + (2 if len(workers) > 1 else 4), "a step of a unit, the handoff or a notify step"
     assert min(made) >= 16, "one worker ran almost all steps"
     assert len(workers) == 1 or count_overlapping(view) >= 2
-    assert len(account.received_messages(export_id, 2 * units + 2)) == 2 * units + 2
+    assert len(account.received_messages(export_id, 2 * units + 3)) == 2 * units + 3
 
 
 def test_small_export_does_not_wait_for_large_ones_of_another_account(
@@ -93,13 +93,13 @@ def check_large(
     with watch_memory(service) as memory:
         export_id = account.execute_accepted(plan)
         view = account.wait_executed(export_id, seconds)
-        messages = account.received_messages(export_id, packages + 2)
+        messages = account.received_messages(export_id, packages + 3)
     held = {name: size // MEBIBYTE for name, size in sorted(memory.items(), key=lambda one: one[1])}
     assert held
     assert {name: size for name, size in held.items() if size > megabytes} == {}
     assert len(view["artifacts"]) == len(list_kinds(plan["units"][0]))
     assert view["treatment"]["lineCount"] == lines
-    assert len(messages) == len({message.body["id"] for message in messages}) == packages + 2
+    assert len(messages) == len({message.body["id"] for message in messages}) == packages + 3
     # Too many lines for a message: it has a link to them.
     (handoff,) = [message.data for message in messages if message.queue == "exports.broker"]
     (unit,) = handoff["units"]

@@ -98,6 +98,6 @@ def _replace_triggers(outcome: str, changed: dict[str, tuple[str, str, str]]) ->
 
 def _replace_indexes(condition: str) -> None:
     for name, acknowledged in _INDEXES.items():
-        where = sa.text(condition + acknowledged)
+        where: sa.ColumnElement[bool] = sa.literal_column(condition + acknowledged)
         op.drop_index(name, table_name="exports")
         op.create_index(name, "exports", ["account_id", "outcome", "id"], postgresql_where=where, sqlite_where=where)
