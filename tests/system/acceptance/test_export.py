@@ -15,7 +15,7 @@ import pypdf
 import pytest
 from jsonschema_rs import Draft202012Validator
 
-from pipeline.documents.bundle import MANIFEST, MESSAGE, PLAN
+from pipeline.documents.bundle import CONVERSATION, MANIFEST, MESSAGE, PLAN
 from tests.documents.samples import list_kinds
 from tests.system.acceptance.account import AccountClient
 from tests.system.acceptance.programs import ROOT
@@ -138,7 +138,7 @@ def check_bundle(account: AccountClient, view: Json) -> None:
     with zipfile.ZipFile(io.BytesIO(answer.content)) as bundle:
         assert bundle.testzip() is None
         held = {name: hashlib.sha256(bundle.read(name)).hexdigest() for name in bundle.namelist()}
-    beside = {PLAN, MESSAGE, MANIFEST}
+    beside = {PLAN, MESSAGE, MANIFEST, CONVERSATION}
     assert beside <= held.keys()
     documents = sorted(sha256 for name, sha256 in held.items() if name not in beside)
     assert documents == sorted(artifact["sha256"] for artifact in view["artifacts"])

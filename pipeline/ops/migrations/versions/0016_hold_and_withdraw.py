@@ -40,14 +40,26 @@ _EXPORTS_OUTCOME = (
     f"({_first._OUTCOME_TRIGGERS['exports_outcome'][1]}) OR (OLD.hold_seq IS NULL) <> (NEW.hold_seq IS NULL)",  # noqa: SLF001
     "NEW.id",
 )
-_IN_INBOX = (
-    "(outcome IN ('needs_attention', 'handoff_held', 'overdue', 'rejected', 'query', 'held', 'not_withdrawn')"
-    " AND purged_at IS NULL"
-)
-_IN_INBOX_BEFORE = "(outcome IN ('needs_attention', 'overdue', 'rejected', 'query', 'held') AND purged_at IS NULL"
+#: The conditions of the indexes of the inbox, with the outcomes of this revision and before it.
 _INDEXES = {
-    "ix_exports_inbox": " AND (acknowledged_seq IS NULL OR outcome = 'needs_attention')) IS TRUE",
-    "ix_exports_inbox_acknowledged": " AND acknowledged_seq IS NOT NULL) IS TRUE",
+    "ix_exports_inbox": sa.text(
+        "(outcome IN ('needs_attention', 'handoff_held', 'overdue', 'rejected', 'query', 'held', 'not_withdrawn')"
+        " AND purged_at IS NULL AND (acknowledged_seq IS NULL OR outcome = 'needs_attention')) IS TRUE"
+    ),
+    "ix_exports_inbox_acknowledged": sa.text(
+        "(outcome IN ('needs_attention', 'handoff_held', 'overdue', 'rejected', 'query', 'held', 'not_withdrawn')"
+        " AND purged_at IS NULL AND acknowledged_seq IS NOT NULL) IS TRUE"
+    ),
+}
+_INDEXES_BEFORE = {
+    "ix_exports_inbox": sa.text(
+        "(outcome IN ('needs_attention', 'overdue', 'rejected', 'query', 'held') AND purged_at IS NULL"
+        " AND (acknowledged_seq IS NULL OR outcome = 'needs_attention')) IS TRUE"
+    ),
+    "ix_exports_inbox_acknowledged": sa.text(
+        "(outcome IN ('needs_attention', 'overdue', 'rejected', 'query', 'held') AND purged_at IS NULL"
+        " AND acknowledged_seq IS NOT NULL) IS TRUE"
+    ),
 }
 
 
@@ -56,7 +68,7 @@ def upgrade() -> None:
     op.add_column("exports", sa.Column("hold_seq", sa.Integer(), nullable=True))
     op.add_column("exports", sa.Column("withdrawal_seq", sa.Integer(), nullable=True))
     _replace_triggers(_OUTCOME, {"exports_outcome": _EXPORTS_OUTCOME})
-    _replace_indexes(_IN_INBOX)
+    _replace_indexes(_INDEXES)
 
 
 def downgrade() -> None:
@@ -68,7 +80,7 @@ def downgrade() -> None:
         "UPDATE broker_submissions SET state = 'received' WHERE state IN ('withdrawing', 'withdrawn', 'not_withdrawn')"
     )
     op.execute("UPDATE exports SET outcome = 'in_progress' WHERE outcome = 'handoff_held'")
-    _replace_indexes(_IN_INBOX_BEFORE)
+    _replace_indexes(_INDEXES_BEFORE)
     op.drop_column("exports", "withdrawal_seq")
     op.drop_column("exports", "hold_seq")
 
@@ -96,8 +108,7 @@ def _replace_triggers(outcome: str, changed: dict[str, tuple[str, str, str]]) ->
         op.execute(f"CREATE TRIGGER {name} AFTER {happens} FOR EACH ROW WHEN ({condition}) BEGIN {kept} END")
 
 
-def _replace_indexes(condition: str) -> None:
-    for name, acknowledged in _INDEXES.items():
-        where: sa.ColumnElement[bool] = sa.literal_column(condition + acknowledged)
+def _replace_indexes(conditions: dict[str, sa.TextClause]) -> None:
+    for name, where in conditions.items():
         op.drop_index(name, table_name="exports")
         op.create_index(name, "exports", ["account_id", "outcome", "id"], postgresql_where=where, sqlite_where=where)

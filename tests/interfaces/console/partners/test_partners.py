@@ -240,3 +240,17 @@ def test_rejected_fields_are_shown_on_the_export_page(webhook_harness: ApiHarnes
     page = sign_in_browser(webhook_harness, "read").get(f"/console/exports/{export_id}").text
     place = '<strong class="long" title="/units/0/lines/0/htsCode">unit 1, line 1, HTS code</strong>'
     assert f'<li>{place}: <span dir="auto">Not this one.</span></li>' in page
+
+
+@pytest.mark.usefixtures("treat_as_internet")
+def test_text_of_a_partner_does_not_become_markup(webhook_harness: ApiHarness, endpoint: Any) -> None:
+    hostile = "<script>alert(1)</script>"
+    hook = endpoint(Script(500, hostile.encode()))
+    register(webhook_harness, hook.url, name=f"Warehouse {hostile}")
+    letter = make_dead_letter(webhook_harness)
+    client = sign_in_browser(webhook_harness, "admin")
+    for page in ("/console/partners", f"/console/partners/{HOOKED}", f"/console/deliveries/{letter}"):
+        shown = client.get(page)
+        assert "<script>" not in shown.text
+        assert "&lt;script&gt;" in shown.text
+        assert shown.headers["content-security-policy"].startswith("default-src 'none'")
