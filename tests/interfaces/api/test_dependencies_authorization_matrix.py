@@ -129,11 +129,11 @@ def make_objects(harness: ApiHarness) -> dict[str, str]:
     view = owner.get(f"/api/exports/{export_id}").json()
     delivery = owner.get("/api/deliveries").json()["items"][0]
     order = owner.post("/api/orders/sync", json=orders.order_sync()).json()["data"][0]["id"]
+    plan = owner.post("/api/exports/plans", json=factories.plan(batch="batch_plan")).json()["planId"]
     return {
         "/api/exports/{id}": export_id,
-        "/api/exports/plans/{id}": owner.post("/api/exports/plans", json=factories.plan(batch="batch_plan")).json()[
-            "planId"
-        ],
+        "/api/exports/plans/{id}": plan,
+        "/api/plans/{id}": plan,
         "/api/customs-packages/{id}": view["customs_package_id"],
         "/api/artifacts/{id}": view["artifacts"][0]["id"],
         "/api/partners/{id}": factories.BROKER,
