@@ -36,6 +36,9 @@ from pipeline.core.trace_context import TraceContext
 #: The time for one batch with its retries, unless OTEL_EXPORTER_OTLP_TIMEOUT says another.
 _TIMEOUT_SECONDS: Final = 3.0
 
+#: The name of the thread that sends the last spans of a process.
+LAST_SENDER: Final = "last-spans"
+
 _KINDS: Final = {
     "internal": OtelKind.INTERNAL,
     "server": OtelKind.SERVER,
@@ -128,7 +131,7 @@ class SdkTracer:
     def stop(self, seconds: float) -> None:
         """Send what is left, for at most so long."""
         # The SDK would wait for half a minute for a collector that does not answer.
-        sending = threading.Thread(target=self._provider.shutdown, name="last-spans", daemon=True)
+        sending = threading.Thread(target=self._provider.shutdown, name=LAST_SENDER, daemon=True)
         sending.start()
         sending.join(seconds)
 

@@ -156,14 +156,15 @@ def test_dead_collector_holds_nobody(*, silent: bool, monkeypatch: pytest.Monkey
     with socket.socket() as free:
         free.bind((LOOPBACK, 0))
         gone = f"http://{LOOPBACK}:{free.getsockname()[1]}"
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "2")  # seconds; longer than the flush
     monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "600")  # more than a batch, fewer than the spans
-    with Collector(silent=True) as collector:
-        with traced(monkeypatch, collector.url if silent else gone):
-            for number in range(3_000):
-                with tracing.open_span("step", PARENT, attributes={"attempt": number}):
-                    pass
-            assert threading.get_ident() not in senders
-            began = time.monotonic()
+    with Collector(silent=True) as collector, traced(monkeypatch, collector.url if silent else gone):
+        for number in range(3_000):
+            with tracing.open_span("step", PARENT, attributes={"attempt": number}):
+                pass
+        assert threading.get_ident() not in senders
+        began = time.monotonic()
+        tracing.stop_tracing()
         assert time.monotonic() - began < tracing.FLUSH_SECONDS + 1
         assert senders
 

@@ -14,6 +14,7 @@ from opentelemetry.proto.trace.v1 import trace_pb2
 
 from config.settings import Settings
 from pipeline.core import tracing
+from pipeline.core.tracing_sdk import LAST_SENDER
 from tests.support.ports import LOOPBACK
 
 
@@ -97,6 +98,11 @@ def traced(monkeypatch: pytest.MonkeyPatch, url: str) -> Iterator[None]:
         yield
     finally:
         tracing.stop_tracing()
+        # A thread that still waits for a dead collector would write its error into the log of a later test.
+        for thread in threading.enumerate():
+            if thread.name == LAST_SENDER:
+                thread.join(timeout=30)
+                assert not thread.is_alive(), "the last spans are still being sent"
 
 
 def _read_spans(request: ExportTraceServiceRequest) -> Iterator[ReceivedSpan]:
