@@ -1,6 +1,6 @@
 """What a delivery to the customs broker says about its submission: that it is delivered, and the answers in the response."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from sqlalchemy import bindparam, select, update
@@ -11,6 +11,7 @@ from pipeline.core.db import database_now, table
 from pipeline.deliveries.channels.protocol import DeliveryReceipt
 from pipeline.deliveries.models import BrokerSubmission
 from pipeline.deliveries.outbox.outbox import DeliveryStream
+from pipeline.deliveries.schemas.answers import AcknowledgementBody
 from pipeline.deliveries.submissions import broker_answers, submissions
 from pipeline.exports.events import NewEvent
 from pipeline.exports.states import SubmissionState
@@ -43,11 +44,8 @@ def record_handover(
             .where(col(BrokerSubmission.id) == submission_id)
             .values(handoff_id=answers[-1].handoff_id, polled_at=database_now())
         )
-    for answer in answers:
-        happened += broker_answers.record_answer(
-            session, settings, submission_id, stream.subject_id, answer.acknowledgement
-        )
-    return happened
+    given = (answer.acknowledgement for answer in answers)
+    return happened + _record_answers(session, settings, submission_id, stream, given)
 
 
 def record_later_answers(
@@ -57,14 +55,24 @@ def record_later_answers(
     answers = [receipt.handoff.acknowledgement for receipt in receipts if receipt.handoff is not None]
     if not answers:
         return []
+    # The partner may have another channel than at the handoff, but has one submission of an export at most.
     submission_id = session.scalars(
         select(col(BrokerSubmission.id)).where(
-            col(BrokerSubmission.export_id) == stream.subject_id,
-            col(BrokerSubmission.partner_id) == stream.partner_id,
-            col(BrokerSubmission.channel) == stream.channel,
+            col(BrokerSubmission.export_id) == stream.subject_id, col(BrokerSubmission.partner_id) == stream.partner_id
         )
-    ).one()
-    recorded = (
-        broker_answers.record_answer(session, settings, submission_id, stream.subject_id, answer) for answer in answers
-    )
-    return [event for events in recorded for event in events]
+    ).one_or_none()
+    return [] if submission_id is None else _record_answers(session, settings, submission_id, stream, answers)
+
+
+def _record_answers(
+    session: Session,
+    settings: Settings,
+    submission_id: str,
+    stream: DeliveryStream,
+    answers: Iterable[AcknowledgementBody],
+) -> list[NewEvent]:
+    return [
+        event
+        for answer in answers
+        for event in broker_answers.record_answer(session, settings, submission_id, stream.subject_id, answer)
+    ]

@@ -7,10 +7,13 @@ import pytest
 from pydantic import SecretStr
 from sqlmodel import select
 
+from pipeline.accounts import partners
+from pipeline.accounts.schemas import PartnerChanges
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
 from pipeline.deliveries.outbox import outbox
 from pipeline.deliveries.streams import sender
+from pipeline.workflow.withdrawals import withdraw_export
 from tests.deliveries.conftest import OpenRuntime
 from tests.deliveries.support import exports
 from tests.support import factories, stored
@@ -70,6 +73,23 @@ def test_answer_moves_submission_and_is_logged(
     assert exports.read_event_types(runtime, export.export_id) == ["HANDED_OFF", "BROKER_NOTIFIED", event]
     known = stored.one(runtime, select(Acknowledgement))
     assert (known.id, known.status, known.reference, known.fields) == (f"BB-1:{status}", status, "R-7", fields)
+
+
+def test_answer_of_an_endpoint_that_never_had_the_handoff_counts(make_runtime: OpenRuntime, endpoint: Start) -> None:
+    """The partner moved to the direct path between the handoff and its withdrawal."""
+    runtime = make_runtime(borderbuddy_url=endpoint(answer_handoff(status="withdrawn")).url)
+    exports.register(runtime, factories.WAREHOUSE, "warehouse")
+    exports.register(runtime, factories.BROKER, "customs_broker", path="byob")
+    export = exports.prepare_export(runtime)
+    exports.hand_off(runtime, export)
+    sender.notify_audience(runtime, export.context, outbox.BROKER)
+    now_direct = PartnerChanges.model_validate({"path": "borderbuddy", "channels": [{"channel": "borderbuddy"}]})
+    with runtime.db.write() as session:
+        partners.apply_changes(session, runtime.settings, factories.ACCOUNT, factories.BROKER, now_direct)
+    withdraw_export(runtime, factories.ACCOUNT, export.export_id, "key_1", "The buyer called.")
+    assert sender.deliver_stream(runtime, export.export_id, factories.BROKER, "borderbuddy").delivered == 1
+    row = read_submission(runtime)
+    assert (row.channel, row.state) == ("queue", "withdrawn")
 
 
 def test_empty_answer_delivers_the_handoff_without_acknowledgement(make_runtime: OpenRuntime, endpoint: Start) -> None:
