@@ -239,6 +239,8 @@ class InsufficientRole(Refused):
 
 
 #: The remedy if a caller in test mode asks for what concerns live exports.
+#: The same for every cause, so that callers cannot probe links.
+NO_LINK: Final = "there is no such link"
 ASK_FOR_LIVE: Final = "use a live key, or ask a person who may act on live exports"
 
 

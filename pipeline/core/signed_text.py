@@ -4,10 +4,16 @@ A signature holds for one purpose. Each valid secret key makes one, so a text st
 """
 
 import hmac
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from pipeline.core.encryption import SecretBox
+
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{22,200}")
+_SIGNATURE_BYTES: Final = 16
 
 
 @dataclass(frozen=True)
@@ -40,3 +46,23 @@ def sign_text(box: SecretBox, purpose: str, text: bytes, encode: Callable[[bytes
             for key_id, token in box.named_tokens(purpose).items()
         }
     )
+
+
+def encode_token(box: SecretBox, purpose: str, payload: bytes) -> str:
+    """Return the payload and a signature of 16 bytes over it, in letters that a URL may have."""
+    signature = bytes.fromhex(_sign_token(box, purpose, payload).newest)
+    return urlsafe_b64encode(payload + signature).decode().rstrip("=")
+
+
+def decode_token(box: SecretBox, purpose: str, token: str) -> bytes | None:
+    """Return the payload of a token, None if `encode_token` never returned the token."""
+    raw = urlsafe_b64decode(token + "=" * (-len(token) % 4)) if _TOKEN.fullmatch(token) and len(token) % 4 != 1 else b""
+    # The bits after the last byte are not signed: a token is written in one way.
+    if not hmac.compare_digest(urlsafe_b64encode(raw).rstrip(b"="), token.encode(errors="replace")):
+        return None
+    payload, signature = raw[:-_SIGNATURE_BYTES], raw[-_SIGNATURE_BYTES:]
+    return None if _sign_token(box, purpose, payload).find_key(signature.hex()) is None else payload
+
+
+def _sign_token(box: SecretBox, purpose: str, payload: bytes) -> Signatures:
+    return sign_text(box, purpose, payload, lambda raw: raw[:_SIGNATURE_BYTES].hex())

@@ -1,8 +1,5 @@
 """The calendar of an account: what is due next, as RFC 5545, and the link by which calendar programs read it."""
 
-import hmac
-import re
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
@@ -13,9 +10,9 @@ from sqlmodel import col
 from config.settings import Settings
 from pipeline.accounts import secrets
 from pipeline.core import tenancy
-from pipeline.core.errors import ASK_FOR_LIVE, InsufficientRole, NotFound
+from pipeline.core.errors import ASK_FOR_LIVE, NO_LINK, InsufficientRole, NotFound
 from pipeline.core.runtime import Runtime
-from pipeline.core.signed_text import Signatures, sign_text
+from pipeline.core.signed_text import decode_token, encode_token
 from pipeline.deliveries.deadlines import select_deadlines
 from pipeline.exports.audit_trail import Action, record_act
 from pipeline.exports.models import Account
@@ -23,8 +20,7 @@ from pipeline.exports.schemas.deadlines import CalendarLink
 
 MAX_EVENTS: Final = 500
 
-# How often the account's links were revoked before (4 bytes), a signature over it and the account's id (16), and the id.
-_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{28,112}")
+_PURPOSE: Final = "calendar-links"
 
 
 @dataclass(frozen=True)
@@ -56,21 +52,16 @@ def revoke_calendar_links(runtime: Runtime, account_id: str, *, revoked_by: str,
 
 def build_token(settings: Settings, named: CalendarToken) -> str:
     """Return the token of a link."""
-    count, account = named.revoked.to_bytes(4, "big"), named.account_id.encode()
-    signature = bytes.fromhex(_sign(settings, count + account).newest)
-    return urlsafe_b64encode(count + signature + account).decode().rstrip("=")
+    payload = named.revoked.to_bytes(4, "big") + named.account_id.encode()
+    return encode_token(secrets.build_secret_box(settings), _PURPOSE, payload)
 
 
 def parse_token(settings: Settings, token: str) -> CalendarToken:
     """Return what the token names. Raises NotFound if the token is not ours. It may be revoked."""
-    # The bits after the last byte are not signed: a token is written in one way.
-    raw = urlsafe_b64decode(token + "=" * (-len(token) % 4)) if _TOKEN.fullmatch(token) and len(token) % 4 != 1 else b""
-    if not hmac.compare_digest(urlsafe_b64encode(raw).rstrip(b"="), token.encode(errors="replace")):
-        raise _no_link()
-    count, signature, account = raw[:4], raw[4:20], raw[20:]
-    if _sign(settings, count + account).find_key(signature.hex()) is None:
-        raise _no_link()
-    return CalendarToken(account.decode(), int.from_bytes(count, "big"))
+    payload = decode_token(secrets.build_secret_box(settings), _PURPOSE, token)
+    if payload is None:
+        raise NotFound(NO_LINK)
+    return CalendarToken(payload[4:].decode(), int.from_bytes(payload[:4], "big"))
 
 
 def write_calendar(runtime: Runtime, named: CalendarToken) -> bytes:
@@ -79,7 +70,7 @@ def write_calendar(runtime: Runtime, named: CalendarToken) -> bytes:
         account = session.get(Account, named.account_id)
         # A calendar program shows no page, so a revoked link gets the answer of all invalid links.
         if account is None or account.calendar_links_revoked != named.revoked:
-            raise _no_link()
+            raise NotFound(NO_LINK)
         rows = session.execute(select_deadlines(named.account_id, MAX_EVENTS)).all()
     return build_calendar(runtime.settings.public_url.rstrip("/"), rows)
 
@@ -118,11 +109,3 @@ def _describe(public_url: str, row: Row[Any]) -> dict[str, Any]:
 def _check_live(*, test_only: bool) -> None:
     if test_only:
         raise InsufficientRole(f"the calendar shows live exports, too; {ASK_FOR_LIVE}")
-
-
-def _no_link() -> NotFound:
-    return NotFound("there is no such link")  # the same for every cause, so that callers cannot probe links
-
-
-def _sign(settings: Settings, payload: bytes) -> Signatures:
-    return sign_text(secrets.build_secret_box(settings), "calendar-links", payload, lambda raw: raw[:16].hex())
