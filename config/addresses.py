@@ -25,6 +25,10 @@ _OF_SEVERAL: Final = {
 }
 
 
+def _strip_slash(address: str) -> str:
+    return address.rstrip("/")
+
+
 def _list_servers(database: str) -> str:
     """Return a database's address with several servers, as in postgresql://a:5432,b:5432/exports, as SQLAlchemy reads it.
 
@@ -54,6 +58,10 @@ def _unprefixed(name: str) -> AliasChoices:
     return AliasChoices(name.upper(), f"EXPORTS_{name.upper()}", name)
 
 
+#: Paths follow, so no address keeps a slash at its end.
+_Address = Annotated[str, AfterValidator(_strip_slash)]
+
+
 class AddressSettings(BaseModel):
     """Where things are, traces and secrets."""
 
@@ -79,8 +87,8 @@ class AddressSettings(BaseModel):
     )
     host: str = Field(LOOPBACK, description="Address that `exports serve` listens on")
     port: int = Field(8000, ge=0, le=65535, description="Port that `exports serve` listens on; 0 takes a free one")
-    public_url: str = Field(f"http://{LOOPBACK}:8000", description="Address of the API for callers and partners")
-    internal_url: str | None = Field(
+    public_url: _Address = Field(f"http://{LOOPBACK}:8000", description="Address of the API for callers and partners")
+    internal_url: _Address | None = Field(
         None, description="Address at which the service's own processes reach the API; default: EXPORTS_PUBLIC_URL"
     )
     metrics_port: int = Field(
@@ -178,5 +186,5 @@ class AddressSettings(BaseModel):
 
     @property
     def own_url(self) -> str:
-        """The address at which the service's own processes reach its API, without a slash at the end."""
-        return (self.internal_url or self.public_url).rstrip("/")
+        """The address at which the service's own processes reach its API."""
+        return self.internal_url or self.public_url

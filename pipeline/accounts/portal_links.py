@@ -116,7 +116,7 @@ def generate_link_id() -> str:
 
 def build_portal_url(settings: Settings, token: str) -> str:
     """Return the URL that opens the portal. The token is in the fragment, which browsers do not send and servers do not log."""
-    return f"{settings.public_url.rstrip('/')}/portal/open#{token}"
+    return f"{settings.public_url}/portal/open#{token}"
 
 
 def list_portal_links(runtime: Runtime, account_id: str, partner_id: str) -> list[PortalLinkView]:

@@ -38,7 +38,7 @@ def create_calendar_link(runtime: Runtime, account_id: str, *, created_by: str, 
         account = session.get_one(Account, account_id)
         token = build_token(runtime.settings, CalendarToken(account_id, account.calendar_links_revoked))
         record_act(session, account_id, created_by, Action.CALENDAR_LINK_CREATED, account_id)
-    return CalendarLink(url=f"{runtime.settings.public_url.rstrip('/')}/calendar/{token}.ics")
+    return CalendarLink(url=f"{runtime.settings.public_url}/calendar/{token}.ics")
 
 
 def revoke_calendar_links(runtime: Runtime, account_id: str, *, revoked_by: str, test_only: bool) -> None:
@@ -72,7 +72,7 @@ def write_calendar(runtime: Runtime, named: CalendarToken) -> bytes:
         if account is None or account.calendar_links_revoked != named.revoked:
             raise NotFound(NO_LINK)
         rows = session.execute(select_deadlines(named.account_id, MAX_EVENTS)).all()
-    return build_calendar(runtime.settings.public_url.rstrip("/"), rows)
+    return build_calendar(runtime.settings.public_url, rows)
 
 
 def build_calendar(public_url: str, rows: Any) -> bytes:

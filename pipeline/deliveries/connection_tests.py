@@ -133,7 +133,7 @@ def _build_message(
             "subject": partner.id,
             "time": at,
             "datacontenttype": "application/json",
-            "dataschema": f"{settings.public_url.rstrip('/')}/api/schemas/{CONNECTION_TEST}.json",
+            "dataschema": f"{settings.public_url}/api/schemas/{CONNECTION_TEST}.json",
         },
         as_json(ConnectionTested(test_id=test_id, partner_id=partner.id)),
     )

@@ -88,7 +88,7 @@ def prepare_handoff(
     settings = runtime.settings
     rows = outbox.build_rows(
         context.account_id,
-        build_notifications(context, contents, broker, submission_id, settings.public_url.rstrip("/")),
+        build_notifications(context, contents, broker, submission_id, settings.public_url),
         {BROKER: [broker], WAREHOUSE: [warehouse], OPERATOR: operators, UPSTREAM: upstream},
         first=contents.first_position,
         created_at=contents.read_at,

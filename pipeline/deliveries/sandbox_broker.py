@@ -21,6 +21,7 @@ from pipeline.core.errors import ChannelRefused, ChannelUnavailable, InvalidRequ
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries.channels.http_client import open_http_session
 from pipeline.deliveries.models import BrokerSubmission, SandboxHandoff
+from pipeline.deliveries.outbox.outbox import build_answer_url
 from pipeline.deliveries.schemas.answers import AcknowledgementBody, FieldAnswer, HandoffAnswer, HandoffStatus
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.deliveries.schemas.to_broker import HandoffReady, HandoffWithdrawn
@@ -116,7 +117,7 @@ def take_message(runtime: Runtime, body: bytes, via: Via, *, signer: Signer | No
         _store_handoff(runtime, event_id, ready, numbers, script, at_once, via)
     late = _delayed_answer(event_id, script, via)
     if late is not None and secrets:
-        url = f"{runtime.settings.own_url}/api/broker-submissions/{submission.id}/acknowledgements"
+        url = build_answer_url(runtime.settings.own_url, submission.id)
         answer = late
         _schedule(script.delay_seconds, lambda: _post_answer(url, answer, secrets[0]))
     return at_once

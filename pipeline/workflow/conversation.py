@@ -115,7 +115,6 @@ def _enqueue(
     recipient: Recipient,
     new: NewMessage,
 ) -> Enqueued:
-    base = runtime.settings.public_url.rstrip("/")
     message = HandoffReplied(
         **outbox.describe_export(export),
         submission_id=submission.id,
@@ -124,7 +123,7 @@ def _enqueue(
         text=new.text,
         in_reply_to=new.in_reply_to,
         customs_package_numbers=new.customs_package_numbers,
-        acknowledgement_url=f"{base}/api/broker-submissions/{submission.id}/acknowledgements",
+        acknowledgement_url=outbox.build_answer_url(runtime.settings.public_url, submission.id),
     )
     notification = NewNotification(BROKER, MessageType.HANDOFF_REPLIED, f"{submission.id}/{new.id}", message)
     return outbox.enqueue(session, export.account_id, [notification], {BROKER: [recipient]})

@@ -226,7 +226,7 @@ def _build_notifications(
         artifact_types=None,  # the documents are chosen already
         channels=tuple(each.channel for each in partner.channels),
     )
-    return list(build_notifications(context, contents, recipient, _SUBMISSION_ID, settings.public_url.rstrip("/")))
+    return list(build_notifications(context, contents, recipient, _SUBMISSION_ID, settings.public_url))
 
 
 def _to_artifact(document: Document) -> Artifact:
@@ -251,7 +251,7 @@ def _attach(documents: Sequence[Document], settings: Settings) -> list[Attachmen
             media_type=each.media_type,
             size=len(each.body),
             sha256=each.digest.removeprefix("sha256:"),
-            download_url=f"{settings.public_url.rstrip('/')}/api/artifacts/art_example_{each.artifact_type}",
+            download_url=f"{settings.public_url}/api/artifacts/art_example_{each.artifact_type}",
             read=partial(bytes, each.body),
         )
         for each in documents

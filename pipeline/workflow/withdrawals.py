@@ -9,7 +9,7 @@ from pipeline.deliveries.entries.entries import read_answers, read_package_numbe
 from pipeline.deliveries.entries.facets import EntryFacets, fold_entries, summarize_entries
 from pipeline.deliveries.models import BrokerSubmission, Delivery
 from pipeline.deliveries.outbox import retractions
-from pipeline.deliveries.outbox.outbox import BROKER
+from pipeline.deliveries.outbox.outbox import BROKER, build_answer_url
 from pipeline.deliveries.submissions.submissions import UNDELIVERED, advance_status
 from pipeline.exports import events
 from pipeline.exports.audit_trail import Action, record_act
@@ -51,7 +51,7 @@ def withdraw_export(
         if _may_have_handoff(session, export_id, SubmissionState(submission.state)):
             # The entries may all be cancelled, or withdrawn unasked.
             status = summarize_entries(entries.values(), withdrawing=True).state or SubmissionState.WITHDRAWING
-        url = f"{runtime.settings.public_url.rstrip('/')}/api/broker-submissions/{submission.id}/acknowledgements"
+        url = build_answer_url(runtime.settings.public_url, submission.id)
         enqueued = retractions.retract_withdrawn(session, export, submission, reason, url)
         session.execute(update(Export).where(col(Export.id) == export_id).values(withdrawal_seq=export.next_seq))
         advance_status(session, runtime.settings, submission.id, status)

@@ -92,7 +92,7 @@ def build_handoff_subject(batch_id: str, invoice_numbers: Sequence[str]) -> str:
 
 
 def _build_content(settings: Settings, notification: Notification, message: ExportMessage) -> EmailContent:
-    page = ("The export in the console", f"{settings.public_url.rstrip('/')}/console/exports/{message.export_id}")
+    page = ("The export in the console", f"{settings.public_url}/console/exports/{message.export_id}")
     match message:
         case HandoffSuperseded():
             return _build_superseded(message)
@@ -154,7 +154,7 @@ def _build_handoff(
         opening,
         [build_package(unit) for unit in units[:MAX_PACKAGES]],
         describe_documents(documents, MAX_DOCUMENTS, until),
-        f"{settings.public_url.rstrip('/')}/answers/{link.token}",
+        f"{settings.public_url}/answers/{link.token}",
         instructions=[
             "Check that the documents can be read and are complete.",
             (

@@ -57,7 +57,7 @@ def build_notifications(
         **outbox.describe_export(context),
         submission_id=submission_id,
         supersedes=contents.supersedes,
-        acknowledgement_url=f"{base}/api/broker-submissions/{submission_id}/acknowledgements",
+        acknowledgement_url=outbox.build_answer_url(base, submission_id),
         ruleset=plan.RulesetRef(id=context.ruleset_id, as_of=context.ruleset_as_of),
         units=[_build_unit(row, unit, contents, broker, base) for row, unit in contents.units],
     )

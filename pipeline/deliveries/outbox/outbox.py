@@ -237,6 +237,11 @@ def is_sending(session: Session, *subject_ids: str) -> bool:
     return any(session.scalars(pending))
 
 
+def build_answer_url(address: str, submission_id: str) -> str:
+    """Return where the customs broker posts its answers, at an address of this service."""
+    return f"{address}/api/broker-submissions/{submission_id}/acknowledgements"
+
+
 def describe_export(export: Export | StepContext) -> dict[str, Any]:
     """Return the fields of ExportMessage for the export."""
     return {

@@ -149,7 +149,7 @@ def build_cloud_event(
         "subject": row.export_id or row.plan_id,
         "time": row.created_at,
         "datacontenttype": "application/json",
-        "dataschema": f"{settings.public_url.rstrip('/')}/api/schemas/{row.event_type}.json",
+        "dataschema": f"{settings.public_url}/api/schemas/{row.event_type}.json",
     }
     if trace is not None:
         attributes |= trace.attributes

@@ -65,7 +65,7 @@ def build_link_url(settings: Settings, account_id: str, artifact_id: str, holder
     box = secrets.build_secret_box(settings)
     claims = json.dumps([box.key_id, account_id, artifact_id, holder, int(ends_at.timestamp())], separators=(",", ":"))
     payload = _encode(claims.encode())
-    return f"{settings.public_url.rstrip('/')}/documents/{payload}.{_sign(box, payload).newest}"
+    return f"{settings.public_url}/documents/{payload}.{_sign(box, payload).newest}"
 
 
 def verify_token(settings: Settings, token: str, now: datetime) -> LinkClaims:

@@ -116,7 +116,7 @@ def enable(email: Email, as_json: Json = False) -> None:
 
 def build_link(settings: Settings, token: str) -> str:
     """Return the address of a one-time link."""
-    return f"{settings.public_url.rstrip('/')}/console/links/{token}"
+    return f"{settings.public_url}/console/links/{token}"
 
 
 def _print_link(invited: Invitation, address: str, as_json: bool) -> None:

@@ -25,7 +25,7 @@ CHANGED = datetime(2026, 12, 1, 8, 0, tzinfo=UTC)
 
 def create_link(harness: ApiHarness, account: str = factories.ACCOUNT) -> str:
     url: str = harness.client("admin", account=account).post("/api/deadlines/calendar").raise_for_status().json()["url"]
-    return url.removeprefix(harness.runtime.settings.public_url.rstrip("/"))
+    return url.removeprefix(harness.runtime.settings.public_url)
 
 
 def read_events(answer: httpx.Response) -> list[dict[str, Any]]:
@@ -56,7 +56,7 @@ def test_link_shows_the_deadlines_of_its_account_until_it_is_revoked(harness: Ap
             "sequence": int(CHANGED.timestamp()) // 60,
             "dtstart": DUE,
             "summary": f"{factories.BROKER} must answer: {factories.BATCH}",
-            "description": f"{harness.runtime.settings.public_url.rstrip('/')}/console/exports/{export_id}",
+            "description": f"{harness.runtime.settings.public_url}/console/exports/{export_id}",
             "status": "CONFIRMED",
             "transp": "TRANSPARENT",
         }

@@ -136,5 +136,5 @@ def _person_page(visit: Visit, person_id: str, refused: Refused | None = None) -
 
 
 def _link_page(visit: Visit, invited: Invitation) -> Response:
-    address = f"{visit.runtime.settings.public_url.rstrip('/')}/console/links/{invited.token}"
+    address = f"{visit.runtime.settings.public_url}/console/links/{invited.token}"
     return visit.page("console/people/person_link.html", email=invited.email, link=address)

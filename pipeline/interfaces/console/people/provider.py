@@ -108,7 +108,7 @@ def _find_provider(request: Request) -> OpenIdProvider:
 
 
 def _callback(runtime: Runtime) -> str:
-    return f"{runtime.settings.public_url.rstrip('/')}/console/provider/callback"
+    return f"{runtime.settings.public_url}/console/provider/callback"
 
 
 def _cookie_name(runtime: Runtime) -> str:

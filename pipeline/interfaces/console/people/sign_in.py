@@ -82,7 +82,7 @@ def sign_out(visit: Visitor, form: Fields) -> Response:
         sessions.end_session(visit.runtime, caller, caller.person.session_id)
     address = None
     if provider is not None and id_token is not None:
-        address = provider.build_logout_address(id_token, f"{settings.public_url.rstrip('/')}/console/sign-in")
+        address = provider.build_logout_address(id_token, f"{settings.public_url}/console/sign-in")
     response = (
         redirect_to("/console/sign-in")
         if address is None
