@@ -1,8 +1,5 @@
 """The portal's pages of a customs broker's handoffs: list, documents, and a form to answer one."""
 
-import hashlib
-import re
-import secrets
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 from urllib.parse import quote
@@ -11,7 +8,7 @@ from fastapi import APIRouter, Depends, Query
 from starlette.responses import Response, StreamingResponse
 
 from pipeline.core.clock import utc_now
-from pipeline.core.errors import NotFound, Refused, ValidationFailed
+from pipeline.core.errors import NotFound, Refused
 from pipeline.deliveries import portal
 from pipeline.deliveries.portal import PartnerHandoff
 from pipeline.deliveries.schemas.answers import AcknowledgementBody
@@ -20,6 +17,7 @@ from pipeline.deliveries.submissions.answer_forms import AnswerForm
 from pipeline.exports.audit_trail import Action
 from pipeline.exports.schemas.plan import MAX_UNITS
 from pipeline.interfaces.api.headers import download_headers
+from pipeline.interfaces.pages.form_ids import name_content, new_form_id
 from pipeline.interfaces.pages.pages import ConsoleRoute, Form, build_next_link, redirect_to
 from pipeline.interfaces.portal import handoff_views
 from pipeline.interfaces.portal.handoff_views import HandoffLinks
@@ -41,8 +39,6 @@ router = APIRouter(
 FIELD_ROWS: Final = 6
 #: How many units of a handoff stand on the pages before.
 UnitsBefore = Annotated[int, Query(ge=0, le=MAX_UNITS)]
-
-_FORM_ID: Final = re.compile(r"[0-9a-f]{32}")
 
 
 @router.get("")
@@ -126,9 +122,7 @@ def check_answer(handoff: PartnerHandoff, form: AnswerForm, form_id: str, by: st
 
     Raises ValidationFailed with what is wrong.
     """
-    if not _FORM_ID.fullmatch(form_id):
-        raise ValidationFailed("the form is incomplete; load the page again", field="/form_id")
-    answer_id = f"{by}:{form_id}:{hashlib.sha256(repr(form).encode()).hexdigest()[:16]}"
+    answer_id = name_content(by, form_id, repr(form))
     return answer_forms.check_form(form, handoff.list_fields(), answer_id, handoff.list_packages())
 
 
@@ -185,8 +179,3 @@ def _list_errors(refusal: Refused | None) -> Mapping[str, str]:
     """Return what is wrong with each input, by the input's name."""
     issues = [] if refusal is None else (refusal.details or {}).get("issues", [])
     return {issue["path"].removeprefix("/"): issue["message"] for issue in issues}
-
-
-def new_form_id() -> str:
-    """Return the id of a form that nobody has sent."""
-    return secrets.token_hex(16)

@@ -18,9 +18,10 @@ from pipeline.deliveries.submissions import broker_answers
 from pipeline.deliveries.submissions.answer_forms import AnswerForm
 from pipeline.deliveries.submissions.reply_links import ReplyLink, open_reply_link, parse_reply_link
 from pipeline.interfaces.api.dependencies import ApiKeyCache, RuntimeDep, retry_after_header
+from pipeline.interfaces.pages.form_ids import new_form_id
 from pipeline.interfaces.pages.pages import Form, read_fields
 from pipeline.interfaces.portal.handoff_views import HandoffLinks
-from pipeline.interfaces.portal.handoffs import UnitsBefore, check_answer, describe_handoff, new_form_id, parse_form
+from pipeline.interfaces.portal.handoffs import UnitsBefore, check_answer, describe_handoff, parse_form
 
 router = APIRouter(prefix="/answers", include_in_schema=False)
 

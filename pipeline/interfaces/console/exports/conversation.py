@@ -1,8 +1,5 @@
 """The console's page of the conversation with the customs broker about a handoff, with a form to write to it."""
 
-import hashlib
-import re
-import secrets
 from typing import Annotated, Final
 from urllib.parse import quote
 
@@ -18,6 +15,7 @@ from pipeline.deliveries.submissions import conversation
 from pipeline.exports.models import Export
 from pipeline.exports.queries import find_export
 from pipeline.exports.states import ExportState
+from pipeline.interfaces.pages.form_ids import name_content, new_form_id
 from pipeline.interfaces.pages.input import Input, fill_form, read_errors
 from pipeline.interfaces.pages.pages import PAGE_SIZE, ConsoleRoute, Fields, Form, Visit, Visitor, redirect_to
 from pipeline.workflow.conversation import write_message
@@ -26,7 +24,6 @@ from pipeline.workflow.interventions import find_for_change
 router = APIRouter(prefix="/console/exports", include_in_schema=False, route_class=ConsoleRoute)
 
 _MAX_TEXT: Final = 1000
-_FORM_ID: Final = re.compile(r"[0-9a-f]{32}")
 _INPUTS: Final = (
     Input("text", "Message", "area", help="What the customs broker should know. It stays on record.", required=True),
     Input("package", "Customs package", help="Its number, if the message is about one of them, such as CP-000001."),
@@ -42,7 +39,7 @@ def may_write(visit: Visit, export: Export) -> bool:
 @router.get("/{id}/conversation")
 def show_conversation(id: str, visit: Visitor, after: Annotated[int, Query(ge=0, le=1_000_000)] = 0) -> Response:
     """Show the conversation, oldest first, without the first `after` items, and a form to write."""
-    return _page(visit, id, Form({}), secrets.token_hex(16), after=after)
+    return _page(visit, id, Form({}), new_form_id(), after=after)
 
 
 @router.post("/{id}/conversation")
@@ -63,16 +60,12 @@ def write_to_broker(id: str, visit: Visitor, fields: Fields) -> Response:
 
 
 def _read_message(fields: Form, form_id: str) -> NewMessage:
-    if not _FORM_ID.fullmatch(form_id):
-        raise ValidationFailed("the form is incomplete; load the page again", field="/form_id")
     text, package = fields.get("text"), fields.get("package").upper()
     if not 0 < len(text) <= _MAX_TEXT:
         raise ValidationFailed(f"must have 1 to {_MAX_TEXT:,} characters", field="/text")
-    content = hashlib.sha256(f"{text}\n{package}".encode()).hexdigest()[:16]
+    message_id = name_content("console", form_id, f"{text}\n{package}")
     try:
-        return NewMessage(
-            id=f"console:{form_id}:{content}", text=text, customs_package_numbers=[package] if package else []
-        )
+        return NewMessage(id=message_id, text=text, customs_package_numbers=[package] if package else [])
     except ValidationError as error:
         raise ValidationFailed("must be a number such as CP-000001, or empty", field="/package") from error
 
