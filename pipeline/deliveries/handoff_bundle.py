@@ -45,7 +45,7 @@ class Bundle:
 def gather_bundle(session: Session, settings: Settings, export: Export, *, to_partner: bool = False) -> Bundle:
     """Return the bundle of the export: members by name, with a folder of documents for each unit.
 
-    `to_partner`, it has the documents that the customs broker's message names, the plan only if these are all, and no
+    If `to_partner`, it has the documents that the customs broker's message names, the plan only if these are all, and no
     conversation.
     Raises Purged. Raises InvalidState until all customs packages are closed and the handoff is written.
     """
@@ -69,8 +69,7 @@ def gather_bundle(session: Session, settings: Settings, export: Export, *, to_pa
     shared = {id_: member for id_, member in documents.items() if not to_partner or id_ in handed}
     if len(shared) == len(documents):
         bodies[PLAN] = session.get_one(PlanSnapshot, export.plan_id).document.encode()
-    conversation = read_conversation(session, export.id, limit=_MOST_ITEMS)
-    if conversation.items and not to_partner:
+    if not to_partner and (conversation := read_conversation(session, export.id, limit=_MOST_ITEMS)).items:
         bodies[CONVERSATION] = conversation.model_dump_json(by_alias=True, indent=1).encode() + b"\n"
     members = [*(bundle.bundle_member(path, body) for path, body in bodies.items()), *shared.values()]
     bodies[MANIFEST] = bundle.bundle_manifest(_describe_export(session, export), members)

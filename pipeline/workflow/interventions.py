@@ -50,8 +50,7 @@ def cancel_export(
         if export.state == ExportState.CANCELLED.value:
             return []
         check_precondition(session, export, precondition)
-        handed_off = session.scalar(select(col(Step.state)).where(*step_where(export_id, EXPORT_LEVEL, HAND_OFF.name)))
-        if handed_off == StepState.DONE.value:
+        if _is_handed_off(session, export_id):
             raise InvalidState("the export was handed off already and cannot be cancelled; withdraw or amend it")
         transition_export(session, export_id, ExportState.CANCELLED, hold_seq=None)
         session.execute(
@@ -124,10 +123,9 @@ def hold_export(
         if export.hold_seq is not None:
             return
         check_precondition(session, export, precondition)
-        handed_off = session.scalar(select(col(Step.state)).where(*step_where(export_id, EXPORT_LEVEL, HAND_OFF.name)))
         if export.state == ExportState.SUPERSEDED.value:
             raise InvalidState(f"export {export_id} was superseded; hold the newest revision of its batch")
-        if handed_off == StepState.DONE.value:
+        if _is_handed_off(session, export_id):
             raise InvalidState("the export was handed off already, so its handoff cannot be held; withdraw it")
         if export.state == ExportState.CANCELLED.value:
             raise InvalidState(f"export {export_id} is cancelled, so it has no handoff to hold")
@@ -161,6 +159,11 @@ def release_export(
         record_act(session, account_id, actor, Action.HANDOFF_HOLD_RELEASED, export_id)
     active = export.state in ACTIVE_STATES
     return [TaskMessage(export_id, step=row.name) for row in opened] if active else []
+
+
+def _is_handed_off(session: Session, export_id: str) -> bool:
+    state = session.scalar(select(col(Step.state)).where(*step_where(export_id, EXPORT_LEVEL, HAND_OFF.name)))
+    return state == StepState.DONE.value
 
 
 def _stop_handoff(session: Session, export_id: str) -> None:
