@@ -2,9 +2,22 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Final, TypeVar
+from typing import Final, Self, TypeVar
 
 S = TypeVar("S", bound=StrEnum)
+
+
+class DescribedWord(StrEnum):
+    """A word of ours with its meaning, which the site prints."""
+
+    meaning: str
+
+    def __new__(cls, value: str, meaning: str = "") -> Self:
+        """Create a word from its text and meaning."""
+        word = str.__new__(cls, value)
+        word._value_ = value
+        word.meaning = meaning
+        return word
 
 
 class ExportState(StrEnum):
@@ -78,26 +91,26 @@ class InboxState(StrEnum):
     CLOSED = "closed"  # nobody can do anything: the export or plan is purged
 
 
-class Outcome(StrEnum):
+class Outcome(DescribedWord):
     """What became of an export, for people: derived from its state, its handoff and its dead letters."""
 
-    IN_PROGRESS = "in_progress"  # accepted or executing
-    HANDOFF_HELD = "handoff_held"  # active, and a person holds its handoff
-    NEEDS_ATTENTION = "needs_attention"  # it failed, or is quarantined
-    WITH_BROKER = "with_broker"  # executed; the customs broker has not reviewed it, and its deadline has not passed
-    ACCEPTED = "accepted"  # the customs broker accepts it
-    FILED = "filed"  # the entry is filed
-    RELEASED = "released"  # customs released the goods
-    REJECTED = "rejected"  # the customs broker names the mistakes
-    QUERY = "query"  # the customs broker has questions
-    HELD = "held"  # customs holds the goods
-    OVERDUE = "overdue"  # the next answer did not come before its deadline
-    WITHDRAWING = "withdrawing"  # its withdrawal is requested, and the customs broker has not confirmed it
-    WITHDRAWN = "withdrawn"  # the customs broker confirmed that it files no entry, or never had the handoff
-    NOT_WITHDRAWN = "not_withdrawn"  # an entry was filed although its withdrawal is requested
-    UNDELIVERABLE = "undeliverable"  # the handoff, or a message to the warehouse, is a dead letter
-    CANCELLED = "cancelled"
-    SUPERSEDED = "superseded"
+    IN_PROGRESS = "in_progress", "accepted or executing"
+    HANDOFF_HELD = "handoff_held", "active, and a person holds its handoff"
+    NEEDS_ATTENTION = "needs_attention", "shown as *failed*: failed or quarantined; `exports retry` continues it"
+    WITH_BROKER = "with_broker", "executed; the customs broker still has time to answer"
+    ACCEPTED = "accepted", "the customs broker accepts it"
+    FILED = "filed", "the entry is filed"
+    RELEASED = "released", "customs released the goods"
+    REJECTED = "rejected", "the customs broker names the mistakes"
+    QUERY = "query", "the customs broker has questions"
+    HELD = "held", "customs holds the goods"
+    OVERDUE = "overdue", "the next answer did not come before its deadline"
+    WITHDRAWING = "withdrawing", "its withdrawal is requested, and the customs broker has not confirmed it"
+    WITHDRAWN = "withdrawn", "the customs broker confirmed that it files no entry, or never had the handoff"
+    NOT_WITHDRAWN = "not_withdrawn", "an entry was filed although its withdrawal is requested"
+    UNDELIVERABLE = "undeliverable", "the handoff, or a message to the warehouse, is a dead letter"
+    CANCELLED = "cancelled", "cancelled before its handoff"
+    SUPERSEDED = "superseded", "replaced by a newer revision"
 
     @classmethod
     def _missing_(cls, value: object) -> "Outcome | None":

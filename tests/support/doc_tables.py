@@ -10,6 +10,7 @@ A marker is a line of a page, `<!--KIND-->` or `<!--KIND:NAMES-->`:
 - `agency-places` lists the places of these data in the records.
 - `agency-values` lists the values that agencies accept.
 - `answers` lists the statuses that a customs broker may answer, by facet.
+- `ladder` draws the headlines of an entry that goes well, `troubles` lists the others, and `outcomes` those of an export.
 - `findings` lists what the checks of a plan find, `metrics:PART` the metrics of a part of docs/metrics.yaml.
 - `queues` and `messages` list what the AsyncAPI document describes, `client-calls` the methods of the Python client.
 - `rows:FILE#PART` and `texts:FILE#PART` list the names and texts of a YAML file, or of a part of it.
@@ -17,6 +18,7 @@ A marker is a line of a page, `<!--KIND-->` or `<!--KIND:NAMES-->`:
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -31,12 +33,26 @@ from pipeline.customs.reference.catalog import all_rows, format_markdown_list
 from pipeline.customs.reference.pga import AgencyProgram, pga_rules
 from pipeline.customs.reference.pga_layouts import record_rules
 from pipeline.customs.reference.pga_values import ValueTable
-from pipeline.deliveries.entries.facets import MEANINGS
+from pipeline.deliveries.entries.facets import (
+    FACETS,
+    IN_TROUBLE,
+    MEANINGS,
+    SUBMISSION_STATES,
+    Answer,
+    AnswerStatus,
+    Facet,
+    Headline,
+    fold_entries,
+)
+from pipeline.exports.states import ACKNOWLEDGEABLE, Outcome
 from pipeline.interfaces.cli.config import build_setting_views
 from pipeline.interfaces.cli.main import app, load_command
 from pipeline.interfaces.cli.output import ExitCode
 from pipeline.interfaces.contracts.asyncapi import build_document as build_asyncapi
 from tests.architecture.sources import ROOT
+
+#: The facets whose answers lead up the ladder.
+LADDER_FACETS: Final = {Facet.MESSAGE, Facet.BROKER, Facet.RELEASE}
 
 #: Public methods of the client that its own calls use.
 _INNER: Final = {"perform", "iterate"}
@@ -72,6 +88,15 @@ def with_tables(text: str) -> str:
                 f"- {facet}: {', '.join(f'`{status}` ({text})' for status, text in statuses.items())}"
                 for facet, statuses in MEANINGS.items()
             ),
+            "ladder": _draw_ladder,
+            "troubles": lambda: (
+                f"- `{each}`, the submission is `{SUBMISSION_STATES[each]}`: {each.meaning}"
+                for each in Headline
+                if each in IN_TROUBLE
+            ),
+            "outcomes": lambda: (
+                f"- `{each}`{' (6)' if each in ACKNOWLEDGEABLE else ''}: {each.meaning}" for each in Outcome
+            ),
             "findings": _findings,
             "metrics": lambda: _metrics(names[0]),
             "rows": lambda: (f"- {_to_code(each)}: {text}" for each, text in _read_part(names[0]).items()),
@@ -89,6 +114,24 @@ def read_yaml(path: str) -> dict[str, Any]:
     """Return the content of a YAML file of the repository."""
     found: dict[str, Any] = yaml.safe_load((ROOT / path).read_text(encoding="utf-8"))
     return found
+
+
+def _draw_ladder() -> Iterator[str]:
+    """Yield a drawing: a rung for each headline of an entry that goes well, the last on top, with the answers before it."""
+    rungs = [each for each in reversed(Headline) if each not in IN_TROUBLE]
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    alone = {each: fold_entries(["1"], [Answer("1", each, at)])["1"].headline for each in AnswerStatus}
+    yield f'<figure><svg width="720" style="max-width: 100%" viewBox="0 0 720 {len(rungs) * 48}" role="img" fill="currentColor" font-size="15">'
+    yield "<title>From the bottom: what the entry's headline becomes after each answer</title>"
+    yield from (f'<path d="M{x} 6V{len(rungs) * 48 - 6}" stroke="currentColor" stroke-width="3"/>' for x in (20, 190))
+    for place, rung in enumerate(rungs):
+        y = place * 48 + 28
+        answers = ", ".join(each for each in alone if alone[each] is rung and FACETS[each] in LADDER_FACETS)
+        yield f'<path d="M20 {y + 8}H190" stroke="currentColor" stroke-width="1.5"/>'
+        yield f'<text x="105" y="{y}" text-anchor="middle" font-weight="600">{rung}</text>'
+        yield f'<text x="210" y="{y - 6}">{rung.meaning}</text>'
+        yield f'<text x="210" y="{y + 13}" font-size="13" opacity=".75">{answers and f"after {answers}"}</text>'
+    yield "</svg></figure>"
 
 
 def _queues() -> Iterator[str]:

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import cached_property
 from typing import Final
 
-from pipeline.exports.states import SubmissionState
+from pipeline.exports.states import DescribedWord, SubmissionState
 
 
 class Facet(StrEnum):
@@ -55,21 +56,21 @@ class AnswerStatus(StrEnum):
     SEIZED = "seized"
 
 
-class Headline(StrEnum):
+class Headline(DescribedWord):
     """The one word about an entry, the worst first: among several entries, the first of these counts."""
 
-    REJECTED = "rejected"  # the customs broker names the mistakes
-    REFUSED = "refused"  # customs refused or seized the goods
-    HELD = "held"  # a hold is open, or customs does not release the goods
-    CANCELLED = "cancelled"  # the entry is cancelled
-    QUERY = "query"  # the customs broker has questions
-    WITHDRAWN = "withdrawn"  # the customs broker files no entry
-    AWAITING = "awaiting"  # the customs broker has not reviewed it
-    ACCEPTED = "accepted"  # the customs broker accepts it
-    FILED = "filed"  # the entry is filed
-    CUSTOMS_ACCEPTED = "customs_accepted"  # customs accepted the entry
-    ADMISSIBLE = "admissible"  # no agency objects
-    RELEASED = "released"  # customs released the goods, and no hold is open
+    REJECTED = "rejected", "the customs broker names the mistakes"
+    REFUSED = "refused", "customs refused or seized the goods"
+    HELD = "held", "a hold is open, or customs does not release the goods"
+    CANCELLED = "cancelled", "the entry is cancelled"
+    QUERY = "query", "the customs broker has questions"
+    WITHDRAWN = "withdrawn", "the customs broker files no entry"
+    AWAITING = "awaiting", "the customs broker has not reviewed it"
+    ACCEPTED = "accepted", "the customs broker accepts it"
+    FILED = "filed", "the entry is filed"
+    CUSTOMS_ACCEPTED = "customs_accepted", "customs accepted the entry"
+    ADMISSIBLE = "admissible", "no agency objects"
+    RELEASED = "released", "customs released the goods, and no hold is open"
 
 
 #: What each status says, by facet.
@@ -172,7 +173,7 @@ _SEVERITY: Final[Mapping[str, int]] = {headline: place for place, headline in en
 _ENDED: Final = frozenset({Headline.CANCELLED, Headline.REFUSED, Headline.WITHDRAWN})
 
 #: The headlines after which a person must act first, so that no further status is expected.
-_IN_TROUBLE: Final = frozenset(list(Headline)[: _SEVERITY[Headline.AWAITING]])
+IN_TROUBLE: Final = frozenset(list(Headline)[: _SEVERITY[Headline.AWAITING]])
 
 
 @dataclass(frozen=True)
@@ -306,7 +307,7 @@ class EntriesChange:
     before: Mapping[str, EntryFacets]
     after: Mapping[str, EntryFacets]
 
-    @property
+    @cached_property
     def progressed(self) -> list[str]:
         """The entries with another headline or entry number, and those that are open again."""
         return [number for number, each in self.after.items() if _has_progressed(self.before[number], each)]
@@ -361,7 +362,7 @@ def summarize_entries(entries: Iterable[EntryFacets], *, withdrawing: bool = Fal
     def to_state(headline: Headline) -> SubmissionState | None:
         return awaiting if headline is Headline.AWAITING else SUBMISSION_STATES[headline]
 
-    open_ones = [each for each in headlines if each not in _IN_TROUBLE and each is not Headline.RELEASED]
+    open_ones = [each for each in headlines if each not in IN_TROUBLE and each is not Headline.RELEASED]
     return EntriesStatus(
         state=to_state(headlines[0]) if headlines else awaiting,
         expected_after=(to_state(open_ones[0]) or SubmissionState.DELIVERED) if open_ones else None,
