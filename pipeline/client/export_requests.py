@@ -14,7 +14,7 @@ from pipeline.client.errors import Corrupted
 from pipeline.client.files import safe_name
 from pipeline.client.request import Call, ResultPage, RetryWhen, check_header, drop_none, encode_segment, get, parse_as
 from pipeline.deliveries.schemas.views import DocumentLink
-from pipeline.exports.schemas.deadlines import DeadlinePage, DeadlineView
+from pipeline.exports.schemas.deadlines import CalendarLink, DeadlinePage, DeadlineView
 from pipeline.exports.schemas.export import (
     ArtifactView,
     CustomsPackageView,
@@ -216,6 +216,16 @@ def deadlines(
         )
 
     return ResultPage(next_call=page_call(None))
+
+
+def calendar_link() -> Call[CalendarLink]:
+    """Return the link by which calendar programs read the account's deadlines, the same until it is revoked."""
+    return Call("POST", "api/deadlines/calendar", parse_as(CalendarLink), retry_when=RetryWhen.ALWAYS)
+
+
+def revoke_calendar_links() -> Call[None]:
+    """Revoke all links to the account's calendar of deadlines."""
+    return Call("DELETE", "api/deadlines/calendar", lambda _: None, retry_when=RetryWhen.ALWAYS)
 
 
 def customs_package(package: str) -> Call[CustomsPackageView]:

@@ -114,6 +114,8 @@ class ApiMethods:
     conversation: Final = Listing(change_requests.conversation)
     inbox: Final = Operation(export_requests.inbox)
     deadlines: Final = Listing(export_requests.deadlines)
+    calendar_link: Final = Operation(export_requests.calendar_link)
+    revoke_calendar_links: Final = Operation(export_requests.revoke_calendar_links)
     acknowledge_export: Final = Operation(change_requests.acknowledge_export)
     reopen_export: Final = Operation(change_requests.reopen_export)
     customs_package: Final = Operation(export_requests.customs_package)

@@ -180,5 +180,5 @@ def make_argument(kind: Any) -> Any:
 
 def test_calls_that_may_be_repeated_are_those_of_the_python_client() -> None:
     table = (FOLDER / "src" / "retries.ts").read_text(encoding="utf-8")
-    typescript = set(re.findall(r'^  "((?:post|patch) \S+)",$', table, re.MULTILINE))
+    typescript = set(re.findall(r'^  "((?:post|patch|delete) \S+)",$', table, re.MULTILINE))
     assert typescript == list_repeatable_calls()

@@ -29,6 +29,8 @@ const REPEATABLE: ReadonlySet<string> = new Set([
   "post /api/exports/plans",
   "post /api/exports/preflight",
   "post /api/exports/proforma",
+  "post /api/deadlines/calendar",
+  "delete /api/deadlines/calendar",
   "post /api/exports/{id}/acknowledge",
   "post /api/exports/{id}/messages",
   "post /api/deliveries/{id}/acknowledge",

@@ -54,6 +54,10 @@ COMMANDS: Final = {
     "conversation": ("conversation", "Show what the customs broker and you wrote about the handoff, oldest first."),
     "acknowledge": ("inbox", "Take exports from the inbox until a new fact arrives; with --undo put them back."),
     "deadlines": ("deadlines", "List what is due next, the earliest first."),
+    "calendar": (
+        "calendar",
+        "Print the link by which calendar programs show what is due next; it needs a live key of an administrator.",
+    ),
     "list": ("exports", "List exports, newest first, with outcome and progress."),
     "open": ("exports", "Open the console, or an export's page in it, in your browser; print its address."),
     "inspect": ("exports", "Show an export's state, steps, documents, messages and customs broker's answer."),
@@ -113,7 +117,7 @@ PANELS: Final = {
     name: title
     for title, names in {
         "Start": "demo init login whoami profiles open",
-        "Exports": "execute list inspect events artifacts preflight plans plan-templates products orders amend cancel retry hold release withdraw inbox reply conversation acknowledge deadlines stats",
+        "Exports": "execute list inspect events artifacts preflight plans plan-templates products orders amend cancel retry hold release withdraw inbox reply conversation acknowledge deadlines calendar stats",
         "Messages": "deliveries listen consume trace schema",
         "Accounts and partners": "accounts people keys partners waivers secrets",
         "Customs rules and tariff": "rules tariff",

@@ -25,7 +25,7 @@ from pipeline.customs.tariff.diff import TariffChange
 from pipeline.customs.tariff.editions import EditionKind
 from pipeline.deliveries.schemas.cloudevent import CloudEventEnvelope
 from pipeline.deliveries.schemas.views import NotificationTrace
-from pipeline.exports.schemas.deadlines import DeadlinePage
+from pipeline.exports.schemas.deadlines import CalendarLink, DeadlinePage
 from pipeline.exports.schemas.export import ActPage, ArtifactView, EventView, ExportPage, ExportView
 from pipeline.exports.schemas.feed import FeedEventView
 from pipeline.exports.schemas.inbox import InboxView
@@ -188,6 +188,7 @@ OUTPUTS: Final[dict[str, Any]] = {
     "preflight": models.PreflightOutput,
     "inbox": InboxView,
     "deadlines": DeadlinePage,
+    "calendar": CalendarLink,
     "reply": ConversationItem,
     "conversation": list[ConversationItem],
     "acknowledge": ExportView,
