@@ -72,8 +72,10 @@ def list_batches(workflow: WorkflowHarness, wanted: ExportFilter, limit: int = 9
 
 def read_stats(workflow: WorkflowHarness) -> StatsView:
     workflow.clock.pass_seconds(rollup.UNCOMMITTED_SECONDS + rollup.ROLL_UP_SECONDS)
-    while rollup.roll_up(workflow.runtime):
-        pass
+    with pytest.MonkeyPatch.context() as few:
+        few.setattr(rollup, "WINDOW", timedelta(days=1))
+        while rollup.roll_up(workflow.runtime):
+            pass
     return stats_queries.read_stats(workflow.runtime, factories.ACCOUNT, StatsRange.DAYS_7)
 
 
