@@ -148,6 +148,7 @@ def test_feed_resumes_after_each_of_its_events(workflow_on_both: WorkflowHarness
         assert read_all(workflow, None, EventType.EXPORT_ACCEPTED, EventType.HANDED_OFF, limit=limit) == wanted
 
 
+@pytest.mark.system
 def test_ten_thousand_events_come_in_pages(workflow_on_both: WorkflowHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed, "_PLACED_AT_ONCE", 7)
     monkeypatch.setattr(feed, "_RANGES_OF_PAGE", 3)

@@ -122,6 +122,7 @@ def test_checker_finds_missing_header_cells(tmp_path: Path) -> None:
     assert all(problem.startswith("UA-15-003") for problem in problems)
 
 
+@pytest.mark.system
 def test_long_documents_are_not_tagged() -> None:
     assert is_tagged(invoice_pdf(sample(TAGGED_ROWS)))
     assert not is_tagged(invoice_pdf(sample(TAGGED_ROWS + 1)))
@@ -162,6 +163,7 @@ def test_page_with_undrawable_character_is_printed() -> None:
     assert PdfReader(BytesIO(invoice_pdf(sample(1, change=change)))).pages[0].extract_text()
 
 
+@pytest.mark.system
 def test_five_hundred_lines_with_attachment_stay_below_a_megabyte() -> None:
     body = invoice_pdf(sample(500))
     assert len(body) < 1_000_000

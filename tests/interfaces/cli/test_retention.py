@@ -144,6 +144,7 @@ def test_hold_without_reason_or_target_is_rejected(commands: Commands) -> None:
     assert commands("retention", "hold", "--account", "acc_none", *nameless).exit_code == ExitCode.USAGE
 
 
+@pytest.mark.system
 def test_running_service_is_backed_up(service: Commands, tmp_path: Path) -> None:
     plan = tmp_path / "plan.json"
     plan.write_text(json.dumps(factories.plan(batch="batch_to_copy")))
@@ -156,6 +157,7 @@ def test_running_service_is_backed_up(service: Commands, tmp_path: Path) -> None
     assert (again.exit_code, "is not empty" in again.output) == (ExitCode.REFUSED, True)
 
 
+@pytest.mark.system
 def test_backup_with_a_missing_document_names_it_and_fails(service: Commands, tmp_path: Path) -> None:
     plan = tmp_path / "plan.json"
     plan.write_text(json.dumps(factories.plan(batch="batch_to_lose")))

@@ -77,6 +77,7 @@ def test_unchanged_bundle_is_intact_in_every_format(raw_bundle: bytes, verify_by
     assert checks[MESSAGE].lines == 8
 
 
+@pytest.mark.system
 def test_changed_byte_of_any_member_is_reported(bundle: Bundle, verify_bytes: Verify) -> None:
     for path, body in bundle.members.items():
         middle = len(body) // 2
