@@ -16,7 +16,6 @@ from pipeline.core.trace_context import TraceContext
 from pipeline.customs.rules_reader import watch_rules
 from pipeline.deliveries.outbox import retractions
 from pipeline.deliveries.outbox.outbox import DeliveryStream
-from pipeline.deliveries.schemas.cloudevent import RevisionRef
 from pipeline.exports import events, queries
 from pipeline.exports.audit_trail import Action, record_act
 from pipeline.exports.events import EventType, NewEvent
@@ -201,7 +200,7 @@ def _supersede(
     for model in (ExportPackage, ExportUnit):
         session.execute(update(model).where(col(model.export_id) == old.id).values(released=True))
     planned = {(unit.unit_ref, package.package_ref) for unit in new.hashed.plan.units for package in unit.packages}
-    enqueued = retractions.retract_superseded(session, old, RevisionRef(export_id=by.id, revision=by.revision), planned)
+    enqueued = retractions.retract_superseded(session, old, by, planned)
     fact = {"supersededBy": by.id, "revision": by.revision, **enqueued.fact}
     events.append(session, old.id, caller.actor, [NewEvent(EventType.EXPORT_AMENDED, fact)])
     return enqueued.streams

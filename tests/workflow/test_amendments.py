@@ -6,7 +6,9 @@ import pytest
 from sqlalchemy import select, update
 from sqlmodel import col
 
+from pipeline.accounts import partners
 from pipeline.accounts.api_keys import Mode
+from pipeline.accounts.schemas import NewPartner
 from pipeline.core.errors import (
     AlreadyExecuted,
     IdempotencyKeyReused,
@@ -103,6 +105,24 @@ def test_amendment_notifies_recipients_of_the_new_revision(workflow: WorkflowHar
     }
     deliver_all(workflow, old)
     assert {each.state for each in list_pending(workflow, old) if each.audience != "operator"} == {"delivered"}
+
+
+@pytest.mark.parametrize(("moved", "new_id"), [("warehouse", "wh_2"), ("broker", "br_2")])
+def test_partner_that_loses_the_export_is_notified_that_nothing_follows(
+    workflow: WorkflowHarness, moved: str, new_id: str
+) -> None:
+    kind = {"warehouse": {"kind": "warehouse"}, "broker": {"kind": "customs_broker", "path": "byob"}}[moved]
+    partner = NewPartner.model_validate({"id": new_id, "name": "Another", "live": True, **kind})
+    partners.create_partner(workflow.runtime, factories.ACCOUNT, partner)
+    old = execute_export(workflow)
+    plan = factories.plan()
+    plan[moved]["id"] = new_id
+    new = make_amendment(workflow, old, plan)
+    (notice,) = read_messages(workflow, old, MessageType.HANDOFF_SUPERSEDED)
+    assert notice["reassigned"] == (moved == "broker")
+    dropped = {each["dropped"] for each in read_messages(workflow, old, MessageType.PACKAGE_SUPERSEDED)}
+    assert dropped == {moved == "warehouse"}
+    assert {stream.partner_id for stream in new.streams} == {factories.BROKER, factories.WAREHOUSE}
 
 
 def test_retraction_to_warehouse_has_no_price_and_no_customs_fact(workflow: WorkflowHarness) -> None:

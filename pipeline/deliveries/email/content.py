@@ -176,12 +176,16 @@ def _build_superseded(message: HandoffSuperseded) -> EmailContent:
         [
             (
                 "This handoff is no longer valid. "
-                f"Revision {message.superseded_by.revision} replaces it and follows in a separate e-mail."
+                + (
+                    f"Another customs broker files revision {message.superseded_by.revision}, which replaces it."
+                    if message.reassigned
+                    else f"Revision {message.superseded_by.revision} replaces it and follows in a separate e-mail."
+                )
             )
         ],
         [_list_packages("Do not file", message.customs_packages)],
         instructions=[
-            "Stop work on it, and wait for the new handoff.",
+            "Stop work on it." if message.reassigned else "Stop work on it, and wait for the new handoff.",
             "If you filed an entry already, call the sender at once.",
         ],
     )

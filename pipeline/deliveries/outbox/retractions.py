@@ -31,12 +31,11 @@ class _Notified:
     partners: dict[str, set[str]]
 
 
-def retract_superseded(
-    session: Session, old: Export, by: RevisionRef, planned: Collection[tuple[str, str]]
-) -> Enqueued:
+def retract_superseded(session: Session, old: Export, by: Export, planned: Collection[tuple[str, str]]) -> Enqueued:
     """Notify all partners that may know `old` that it is superseded, and cancel its undelivered messages.
 
-    `planned` are the packages of the newer revision, by unitRef and packageRef.
+    `planned` are the packages of the newer revision `by`, by unitRef and packageRef. A partner that has no part in it
+    is notified that nothing follows.
     """
     notified = _load_notified(session, old.id)
     outbox.cancel_unsent(session, old.id)
@@ -44,7 +43,7 @@ def retract_superseded(
     session.execute(update(BrokerSubmission).where(col(BrokerSubmission.export_id) == old.id).values(deadline_at=None))
     notifications = [
         *_handoff_notifications(session, old, by, notified),
-        *_package_notifications(session, old, by, notified, planned),
+        *_package_notifications(session, old, by, notified, planned if by.warehouse_id == old.warehouse_id else ()),
     ]
     return _enqueue(session, old, notifications, notified.partners, {}) if notifications else Enqueued()
 
@@ -102,7 +101,7 @@ def retract_cancelled(session: Session, export: Export) -> Enqueued:
     message = ExportCancelled(
         outcome=Outcome.CANCELLED,
         **outbox.describe_export(export),
-        supersedes=None if before is None else RevisionRef(export_id=before.id, revision=before.revision),
+        supersedes=None if before is None else _refer_to(before),
         inspect=f"/api/exports/{export.id}",
     )
     notifications = [
@@ -110,6 +109,10 @@ def retract_cancelled(session: Session, export: Export) -> Enqueued:
         for audience in (*sorted(partners), *watchers)
     ]
     return _enqueue(session, export, notifications, partners, watchers)
+
+
+def _refer_to(export: Export) -> RevisionRef:
+    return RevisionRef(export_id=export.id, revision=export.revision)
 
 
 def _load_notified(session: Session, export_id: str) -> _Notified:
@@ -146,9 +149,7 @@ def _enqueue(
     return outbox.enqueue(session, export.account_id, notifications, {**recipients_by_audience, **watchers})
 
 
-def _handoff_notifications(
-    session: Session, old: Export, by: RevisionRef, notified: _Notified
-) -> Iterator[NewNotification]:
+def _handoff_notifications(session: Session, old: Export, by: Export, notified: _Notified) -> Iterator[NewNotification]:
     if not notified.messages[BROKER]:
         return
     units = _load_units(session, old.id)
@@ -160,17 +161,18 @@ def _handoff_notifications(
             submission_id=submission_id,
             notification_ids=sorted(notified.messages[BROKER]),
             customs_packages=list(units.values()),
-            superseded_by=by,
+            superseded_by=_refer_to(by),
+            reassigned=by.broker_id != old.broker_id,
         )
         yield NewNotification(BROKER, MessageType.HANDOFF_SUPERSEDED, submission_id, message)
 
 
 def _package_notifications(
-    session: Session, old: Export, by: RevisionRef, notified: _Notified, planned: Collection[tuple[str, str]]
+    session: Session, old: Export, by: Export, notified: _Notified, planned: Collection[tuple[str, str]]
 ) -> Iterator[NewNotification]:
     for subject, package in _retracted_packages(session, old, notified):
         dropped = (package["unit_ref"], package["package_ref"]) not in planned
-        message = PackageSuperseded(**package, superseded_by=by, dropped=dropped)
+        message = PackageSuperseded(**package, superseded_by=_refer_to(by), dropped=dropped)
         yield NewNotification(WAREHOUSE, MessageType.PACKAGE_SUPERSEDED, subject, message)
 
 

@@ -97,12 +97,15 @@ class HandoffReplied(ExportMessage):
 
 
 class HandoffSuperseded(ExportMessage):
-    """To the customs broker: a handoff is no longer valid. The handoff of a newer revision follows and replaces it."""
+    """To the customs broker: a handoff is no longer valid. The handoff of a newer revision replaces it."""
 
     submission_id: str
     notification_ids: list[str] = Field(description="CloudEvent ids of the messages that are no longer valid")
     customs_packages: list[CustomsPackageRef]
     superseded_by: RevisionRef
+    reassigned: bool = Field(
+        False, description="Whether another customs broker has the newer revision, so that no handoff follows"
+    )
 
 
 class HandoffWithdrawn(ExportMessage):

@@ -63,7 +63,9 @@ class PackageSuperseded(RetractedPackage):
     """To the warehouse: the message about one package is no longer valid. It has no price or customs fact."""
 
     superseded_by: RevisionRef
-    dropped: bool = Field(description="Whether the newer revision has no package of this unitRef and packageRef")
+    dropped: bool = Field(
+        description="Whether the newer revision has no package of this unitRef and packageRef for this warehouse"
+    )
 
 
 class PackageWithdrawn(RetractedPackage):

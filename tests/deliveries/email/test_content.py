@@ -331,6 +331,14 @@ def test_retraction_email_names_packages_without_console_link(
         assert "/console" not in text
 
 
+def test_customs_broker_that_loses_the_export_waits_for_nothing(mail_runtime: Runtime) -> None:
+    reassigned = MESSAGE_DATA[MessageType.HANDOFF_SUPERSEDED] | {"reassigned": True}
+    handoff = notification(MessageType.HANDOFF_SUPERSEDED, reassigned)
+    text = " ".join(content.build_email_body(mail_runtime.settings, handoff, []).text.split())
+    assert "Another customs broker files revision 2, which replaces it." in text
+    assert "wait for the new handoff" not in text
+
+
 def test_replacing_handoff_names_the_replaced_revision(mail_runtime: Runtime) -> None:
     handoff = hand_off(mail_runtime, factories.plan())
     before = {"exportId": "exp_0", "revision": 3, "submissionId": "sub_0"}
