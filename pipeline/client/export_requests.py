@@ -2,10 +2,10 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import PurePosixPath
-from typing import Any, Final, TypedDict, Unpack, cast
+from typing import Any, Final, Literal, TypedDict, Unpack, cast
 
 import httpx
 from pydantic.alias_generators import to_camel
@@ -97,12 +97,17 @@ def amend(
     idempotency_key: str | None = None,
     if_match: str | None = None,
     wait_seconds: float | None = None,
+    after_filing: Literal["correction"] | None = None,
 ) -> Call[Execution]:
-    """Replace an export with a changed plan; `if_match` is the entity tag of the version that is replaced."""
+    """Replace an export with a changed plan; `if_match` is the entity tag of the version that is replaced.
+
+    If an entry of the batch is filed, the plan must be a correction.
+    """
     path = f"api/exports/{encode_segment(export)}/amend"
     # Without a key, a repeated call would find another version than `if_match` names.
     retry_when = RetryWhen.ALWAYS if idempotency_key else RetryWhen.NOT_SENT
-    return _submit_call(path, _inline_plan(plan), idempotency_key, wait_seconds, if_match_headers(if_match), retry_when)
+    call = _submit_call(path, _inline_plan(plan), idempotency_key, wait_seconds, if_match_headers(if_match), retry_when)
+    return replace(call, params=drop_none(afterFiling=after_filing))
 
 
 def inspect(export: str) -> Call[ExportView]:

@@ -22,12 +22,13 @@ from pipeline.core.errors import StepFailed, ValidationFailed
 from pipeline.core.runtime import Runtime
 from pipeline.customs.chapter99.facts import find_arrival
 from pipeline.deliveries.email.content import build_handoff_subject
+from pipeline.deliveries.entries.entries import find_filed_entries
 from pipeline.deliveries.models import BrokerSubmission, Notification
 from pipeline.deliveries.outbox import outbox
 from pipeline.deliveries.outbox.entry_facts import recorded_invoice
 from pipeline.deliveries.outbox.handoff_messages import ExportContents, build_notifications
 from pipeline.deliveries.outbox.outbox import BROKER, OPERATOR, UPSTREAM, WAREHOUSE
-from pipeline.deliveries.schemas.to_broker import MAX_INLINE_LINES, SupersededHandoff
+from pipeline.deliveries.schemas.to_broker import MAX_INLINE_LINES, CorrectedEntry, SupersededHandoff
 from pipeline.deliveries.streams.held_streams import HeldStreams, hold_streams
 from pipeline.deliveries.submissions import submissions
 from pipeline.documents import broker_profile as profiles
@@ -248,6 +249,7 @@ def _load_contents(session: Session, context: StepContext, *, with_artifacts: bo
         },
         inline=inline,
         supersedes=_find_superseded(session, context) if context.revision > 1 else None,
+        corrects=_find_corrected(session, context) if context.revision > 1 else (),
         first_position=(unit_rows[0].last_position or 0) + 1,
         read_at=unit_rows[0].read_at,
     )
@@ -272,3 +274,20 @@ def _find_superseded(session: Session, context: StepContext) -> SupersededHandof
         return None
     export_id, revision, submission_id = row
     return SupersededHandoff(export_id=export_id, revision=revision, submission_id=submission_id)
+
+
+def _find_corrected(session: Session, context: StepContext) -> list[CorrectedEntry]:
+    return [
+        CorrectedEntry(
+            export_id=row.export_id,
+            revision=row.revision,
+            submission_id=row.submission_id,
+            unit_ref=row.unit_ref,
+            customs_package_number=row.package_number,
+            entry_number=row.entry_number,
+            status=row.headline,
+        )
+        for row in find_filed_entries(
+            session, context.account_id, context.batch_id, test=context.test, before=context.revision
+        )
+    ]

@@ -3,17 +3,18 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import select, update
+from sqlalchemy import Row, select, update
 from sqlmodel import Session, col
 
 from pipeline.accounts.api_keys import EXECUTE, OPERATE, Caller
 from pipeline.core import tracing
-from pipeline.core.errors import InsufficientRole, InvalidState, Purged, ValidationFailed
+from pipeline.core.errors import EntryFiled, InsufficientRole, InvalidState, Purged, ValidationFailed
 from pipeline.core.failpoints import failpoint
 from pipeline.core.findings import Finding
 from pipeline.core.runtime import Runtime
 from pipeline.core.trace_context import TraceContext
 from pipeline.customs.rules_reader import watch_rules
+from pipeline.deliveries.entries.entries import find_filed_entries
 from pipeline.deliveries.outbox import retractions
 from pipeline.deliveries.outbox.outbox import DeliveryStream
 from pipeline.exports import events, queries
@@ -54,6 +55,7 @@ def amend_export(
     raw_plan: Mapping[str, Any] | None,
     idempotency_key: str | None,
     precondition: Precondition | None = None,
+    correct: bool = False,
     trace: TraceContext | None = None,
 ) -> Acceptance:
     """Accept an approved plan that replaces an executed or failed export, in one transaction, and return the response.
@@ -62,14 +64,13 @@ def amend_export(
     old one keeps its own. The old export is superseded and its pending deliveries are cancelled. All recipients that may have been notified of
     it receive a retraction that names the new revision. Its numbers pass to the packages that the new plan keeps. If
     the newest revision was made from the same plan, that revision is returned; a repeated amendment creates nothing.
-    Raises NotFound, InvalidState, what `precondition` raises, and the errors of an execution. A refused request writes
-    nothing.
+    Raises NotFound, InvalidState, what `precondition` raises, EntryFiled if an entry of the batch is filed and the plan does
+    not `correct` it, and the errors of an execution. A refused request writes nothing.
     """
     check_account(caller, request.account_id)
     inline = inline_plan(request, raw_plan)
-    idempotent = IdempotentRequest.create(
-        caller, idempotency_key, request_fingerprint(request, inline, amends=export_or_batch_id)
-    )
+    says = {"amends": export_or_batch_id} | ({"afterFiling": "correction"} if correct else {})
+    idempotent = IdempotentRequest.create(caller, idempotency_key, request_fingerprint(request, inline, **says))
 
     watch_rules(runtime)
 
@@ -95,7 +96,7 @@ def amend_export(
         tracing.link_trace(TraceContext.from_row(old))
         failpoint("amend.before")
         with runtime.db.write() as session:
-            streams = _supersede(session, caller, amended, new, precondition)
+            streams = _supersede(session, caller, amended, new, precondition, correct=correct)
             new.write(session, caller, idempotent)
             detail = {"by": new.rows.export.id, "revision": new.rows.export.revision}
             record_act(session, caller.account_id, caller.actor, Action.EXPORT_AMENDED, amended.export.id, detail)
@@ -172,6 +173,23 @@ def _check_amendable(old: Export, newest: Export) -> None:
         raise InvalidState(f"export {old.id} is {old.state} and cannot be amended; send the plan with a new batch id")
 
 
+def _check_not_filed(session: Session, new: Export) -> None:
+    filed = list_filed_entries(session, new)
+    if filed:
+        named = ", ".join(f"{each.package_number} ({each.entry_number or 'no number yet'})" for each in filed[:20])
+        raise EntryFiled(
+            f"the entry of {named} is filed, so another one would be a second entry of the same goods; send"
+            " afterFiling=correction if the plan corrects it, or ask the customs broker to cancel the entry",
+            field="/afterFiling",
+            details={"entryNumbers": [each.entry_number for each in filed]},
+        )
+
+
+def list_filed_entries(session: Session, new: Export) -> list[Row[Any]]:
+    """Return the filed entries of the batch before the revision `new`, as `find_filed_entries` does."""
+    return find_filed_entries(session, new.account_id, new.batch_id, test=new.test, before=new.revision)
+
+
 def _package_numbers(session: Session, export_id: str) -> dict[str, str | None]:
     rows = session.execute(
         select(col(ExportUnit.unit_ref), col(ExportUnit.package_number)).where(col(ExportUnit.export_id) == export_id)
@@ -180,7 +198,13 @@ def _package_numbers(session: Session, export_id: str) -> dict[str, str | None]:
 
 
 def _supersede(
-    session: Session, caller: Caller, amended: AmendedExport, new: NewExport, precondition: Precondition | None
+    session: Session,
+    caller: Caller,
+    amended: AmendedExport,
+    new: NewExport,
+    precondition: Precondition | None,
+    *,
+    correct: bool,
 ) -> Sequence[DeliveryStream]:
     """Supersede the old export; raise ConcurrentWrite if it changed after the new one was prepared."""
     old, by = amended.export, new.rows.export
@@ -190,6 +214,8 @@ def _supersede(
         raise ConcurrentWrite
     if precondition is not None:
         precondition(read_model.read_export(session, caller.account_id, old.id))
+    if not correct:
+        _check_not_filed(session, by)
     transition_export(session, old.id, ExportState.SUPERSEDED, hold_seq=None)
     session.execute(
         update(Step)

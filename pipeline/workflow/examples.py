@@ -215,6 +215,7 @@ def _build_notifications(
         digests={(_UNIT_NO, line_ref): digest for line_ref, digest in treatment.line_digests(example.unit).items()},
         inline=True,
         supersedes=None,
+        corrects=(),
         first_position=1,
         read_at=datetime.combine(plan.ruleset.as_of, time(), UTC),
     )

@@ -48,6 +48,7 @@ class AmendablePlan:
     export_id: str
     batch_id: str
     revision: int
+    test: bool
     plan_hash: str
     raw: Mapping[str, Any]
     places: Sequence[PointedPlace]
@@ -90,7 +91,7 @@ def load_amendable_plan(
             raw = _load_units(session, export.id, {unit[1] for unit in units if unit})
         else:
             raw = _load_plan(session, export)
-    return AmendablePlan(export.id, export.batch_id, export.revision, export.plan_hash, raw, places, long)
+    return AmendablePlan(export.id, export.batch_id, export.revision, export.test, export.plan_hash, raw, places, long)
 
 
 def _load_plan(session: Session, export: Export) -> dict[str, Any]:

@@ -110,7 +110,14 @@ def test_etag_identifies_a_version_and_guards_a_change(harness: ApiHarness, api:
     with pytest.raises(ApiProblem) as refused:
         api.call("amend", created.export.export_id, changed, idempotency_key="a-1", if_match=before.etag)
     assert refused.value.code == "PRECONDITION_FAILED"
-    amended = api.call("amend", created.export.export_id, changed, idempotency_key="a-2", if_match=after.etag)
+    amended = api.call(
+        "amend",
+        created.export.export_id,
+        changed,
+        idempotency_key="a-2",
+        if_match=after.etag,
+        after_filing="correction",
+    )
     assert (amended.export.revision, amended.export.supersedes) == (2, created.export.export_id)
 
 

@@ -11,6 +11,7 @@ from pipeline.accounts.api_keys import Mode
 from pipeline.accounts.schemas import NewPartner
 from pipeline.core.errors import (
     AlreadyExecuted,
+    EntryFiled,
     IdempotencyKeyReused,
     InsufficientRole,
     InvalidState,
@@ -21,7 +22,9 @@ from pipeline.core.errors import (
     ValidationFailed,
 )
 from pipeline.deliveries.models import BrokerSubmission, Delivery
+from pipeline.deliveries.schemas.answers import AcknowledgementBody
 from pipeline.deliveries.schemas.messages import MessageType
+from pipeline.deliveries.submissions import broker_answers
 from pipeline.exports.models import Export
 from pipeline.exports.schemas.export import ExportView
 from pipeline.workflow.interventions import cancel_export, retry_export
@@ -123,6 +126,45 @@ def test_partner_that_loses_the_export_is_notified_that_nothing_follows(
     dropped = {each["dropped"] for each in read_messages(workflow, old, MessageType.PACKAGE_SUPERSEDED)}
     assert dropped == {moved == "warehouse"}
     assert {stream.partner_id for stream in new.streams} == {factories.BROKER, factories.WAREHOUSE}
+
+
+def answer(workflow: WorkflowHarness, export_id: str, status: str, entry_number: str | None = None) -> None:
+    (found,) = workflow.rows(select(BrokerSubmission).where(col(BrokerSubmission.export_id) == export_id))
+    given = {"id": f"{status}-1", "status": status, "entryNumber": entry_number}
+    broker_answers.receive_answer(workflow.runtime, found.id, AcknowledgementBody.model_validate(given), "partner:br")
+
+
+def test_filed_entry_is_replaced_only_by_a_correction_that_names_it(workflow: WorkflowHarness) -> None:
+    old = execute_export(workflow)
+    answer(workflow, old, "released", "ABC-1234567-8")
+    log = workflow.events(old)
+    with pytest.raises(EntryFiled, match=r"CP-000001 \(ABC-1234567-8\) is filed.*afterFiling=correction") as refused:
+        make_amendment(workflow, old, idempotency_key="k-1")
+    assert (refused.value.field, refused.value.details) == ("/afterFiling", {"entryNumbers": ["ABC-1234567-8"]})
+    assert (workflow.events(old), workflow.state(old)) == (log, "executed")
+    second = make_amendment(workflow, old, correct=True, idempotency_key="k-2").export_id
+    with pytest.raises(IdempotencyKeyReused):
+        make_amendment(workflow, old, idempotency_key="k-2")
+    workflow.finish(second)
+    (ready,) = read_messages(workflow, second, MessageType.HANDOFF_READY)
+    (submission,) = workflow.rows(select(BrokerSubmission).where(col(BrokerSubmission.export_id) == old))
+    assert ready["corrects"] == [
+        {
+            "exportId": old,
+            "revision": 1,
+            "submissionId": submission.id,
+            "unitRef": "U1",
+            "customsPackageNumber": "CP-000001",
+            "entryNumber": "ABC-1234567-8",
+            "status": "released",
+        }
+    ]
+    # The entry of the first revision stands until it is cancelled, however many revisions follow.
+    third = factories.plan(lines=5)
+    with pytest.raises(EntryFiled):
+        make_amendment(workflow, second, third)
+    answer(workflow, old, "cancelled")
+    assert make_amendment(workflow, second, third).created
 
 
 def test_retraction_to_warehouse_has_no_price_and_no_customs_fact(workflow: WorkflowHarness) -> None:

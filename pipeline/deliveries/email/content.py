@@ -141,16 +141,26 @@ def _build_handoff(
     units = message.units
     seller = units[0].parties.seller.name
     count = "one customs package" if len(units) == 1 else f"{len(units)} customs packages, each with its own entry"
-    opening = [f"{seller} hands off an export that is ready to be filed with US customs: {count}."]
+    does = (
+        "corrects an export whose entry is filed"
+        if message.corrects
+        else "hands off an export that is ready to be filed"
+    )
+    opening = [f"{seller} {does} with US customs: {count}."]
     if len(units) > MAX_PACKAGES:
         opening.append(f"This e-mail lists the first {MAX_PACKAGES}. The attached data has all of them.")
     if message.supersedes is not None:
         opening.append(f"It replaces revision {message.supersedes.revision}. Do not file that revision.")
+    for each in message.corrects[:MAX_PACKAGES]:
+        number = f"entry {each.entry_number}" if each.entry_number else "an entry"
+        opening.append(
+            f"{each.customs_package_number} has {number} ({each.status}). Correct it, and file no second one."
+        )
     if message.test:
         opening.insert(0, "This is a test. Do not file it.")
     return EmailContent(
         build_handoff_subject(message.batch_id, [unit.invoice.number for unit in units]),
-        f"Ready to file: export {message.batch_id}",
+        f"{'Correction' if message.corrects else 'Ready to file'}: export {message.batch_id}",
         opening,
         [build_package(unit) for unit in units[:MAX_PACKAGES]],
         describe_documents(documents, MAX_DOCUMENTS, until),

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import func, select
+from sqlalchemy import Row, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
@@ -12,11 +12,11 @@ from pipeline.core.db import database_now, table
 from pipeline.core.errors import NotInHandoff
 from pipeline.deliveries.entries.facets import Answer, AnswerStatus, EntryFacets
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, CustomsEntry
-from pipeline.exports.models import ExportUnit
+from pipeline.exports.models import Export, ExportUnit
 from pipeline.exports.schemas.submissions import EntryView
 
 _units, _answers, _entries = table(ExportUnit).c, table(Acknowledgement).c, table(CustomsEntry).c
-_submissions = table(BrokerSubmission).c
+_submissions, _exports = table(BrokerSubmission).c, table(Export).c
 
 #: The columns of an entry that the fold decides.
 _FOLDED: Final = ("headline", "broker", "release", "holds", "bill", "summary", "entry_number")
@@ -103,6 +103,38 @@ def count_headlines(session: Session, export_id: str) -> dict[str, Counter[str]]
     for row in session.execute(query):
         counted.setdefault(row.submission_id, Counter())[row.headline] = row.entries
     return counted
+
+
+def find_filed_entries(session: Session, account_id: str, batch_id: str, *, test: bool, before: int) -> list[Row[Any]]:
+    """Return the filed entries of the batch's revisions `before` one: of each customs package the newest.
+
+    Each has `export_id`, `revision`, `submission_id`, `unit_ref`, `package_number`, `entry_number` and `headline`. A
+    cancelled entry counts as not filed.
+    """
+    query = (
+        select(
+            _submissions.export_id,
+            _exports.revision,
+            _entries.submission_id,
+            _units.unit_ref,
+            _entries.package_number,
+            _entries.entry_number,
+            _entries.headline,
+        )
+        .join_from(table(Export), table(BrokerSubmission), _submissions.export_id == _exports.id)
+        .join(table(CustomsEntry), _entries.submission_id == _submissions.id)
+        .join(table(ExportUnit), (_units.export_id == _exports.id) & (_units.package_number == _entries.package_number))
+        .where(
+            _exports.account_id == account_id,
+            _exports.batch_id == batch_id,
+            _exports.test == test,
+            _exports.revision < before,
+            _entries.release.is_not(None),
+            _entries.release != AnswerStatus.CANCELLED.value,
+        )
+        .order_by(_exports.revision, _units.unit_no)
+    )
+    return list({row.package_number: row for row in session.execute(query)}.values())
 
 
 def read_stored(session: Session, export_id: str, submission_id: str) -> dict[str, dict[str, Any]]:

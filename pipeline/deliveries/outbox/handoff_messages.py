@@ -16,6 +16,7 @@ from pipeline.deliveries.schemas.cloudevent import CustomsPackageRef
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.deliveries.schemas.to_broker import (
     ArtifactLink,
+    CorrectedEntry,
     HandedLine,
     HandedUnit,
     HandoffReady,
@@ -42,6 +43,7 @@ class ExportContents:
     digests: Mapping[tuple[int, str], str]  # by unit_no, line_ref; empty if the lines are not inline
     inline: bool
     supersedes: SupersededHandoff | None
+    corrects: Sequence[CorrectedEntry]
     first_position: int  # not 1 if operators were notified of a failure before
     read_at: datetime  # the database's time
 
@@ -57,6 +59,7 @@ def build_notifications(
         **outbox.describe_export(context),
         submission_id=submission_id,
         supersedes=contents.supersedes,
+        corrects=list(contents.corrects),
         acknowledgement_url=outbox.build_answer_url(base, submission_id),
         ruleset=plan.RulesetRef(id=context.ruleset_id, as_of=context.ruleset_as_of),
         units=[_build_unit(row, unit, contents, broker, base) for row, unit in contents.units],

@@ -72,12 +72,26 @@ class SupersededHandoff(RevisionRef):
     submission_id: str
 
 
+class CorrectedEntry(RevisionRef):
+    """A filed entry of an earlier revision, which the handoff corrects."""
+
+    submission_id: str
+    unit_ref: str
+    customs_package_number: str
+    entry_number: str | None
+    status: str = Field(description="The headline of the entry, such as `filed` or `released`")
+
+
 class HandoffReady(ExportMessage):
     """To the customs broker: an export is ready to be filed. One message per export."""
 
     submission_id: str
     supersedes: SupersededHandoff | None = Field(
         None, description="The newest earlier handoff of the batch to this customs broker; this one replaces it"
+    )
+    corrects: list[CorrectedEntry] = Field(
+        default_factory=list,
+        description="Filed entries of the batch: correct them if needed, and file no second entry for these packages",
     )
     acknowledgement_url: str = Field(description="Where to post the broker's answers")
     ruleset: plan.RulesetRef

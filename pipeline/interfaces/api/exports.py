@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import anyio
 from fastapi import APIRouter, Header, Query, Request
@@ -121,6 +121,10 @@ async def amend_export(
     publisher: PublisherDep,
     caller: Amender,
     body: Annotated[Parsed[ExecuteRequest], json_body(ExecuteRequest)],
+    after_filing: Annotated[
+        Literal["correction"] | None,
+        Query(alias="afterFiling", description="Needed if an entry of the batch is filed: the plan corrects it"),
+    ] = None,
     idempotency_key: IdempotencyKey = None,
     prefer: Annotated[
         str | None,
@@ -131,7 +135,7 @@ async def amend_export(
 
     The old export is superseded, and its recipients are notified. The answer is the new export. If the plan is the one
     of the newest revision, the answer is that revision. A running export cannot be amended: wait for its end, or
-    cancel it. A cancelled export cannot be amended either.
+    cancel it. A cancelled export cannot be amended either. If an entry is filed, only a correction is accepted.
     """
     requested = body.model
     accepted = await run_in_threadpool(
@@ -143,6 +147,7 @@ async def amend_export(
         raw_plan=body.raw.get("plan"),
         idempotency_key=check_idempotency_key(idempotency_key) or requested.idempotency_key,
         precondition=read_precondition(request),
+        correct=after_filing == "correction",
         trace=read_trace_context(request),
     )
     return await _accepted_response(request, runtime, publisher, caller, accepted)

@@ -123,6 +123,7 @@ def amend(
             help="Only if the export still has the tag that `exports inspect --etag` printed.",
         ),
     ] = None,
+    correction: Annotated[bool, typer.Option("--correction", help="The plan corrects an entry that is filed.")] = False,
     api_url: ApiUrl = None,
     api_key: ApiKey = None,
     as_json: Json = False,
@@ -133,7 +134,11 @@ def amend(
         # By the export's own id: a batch's id leads to the new revision once the amendment is made.
         old = api.inspect(export).export_id
         execution = api.amend(
-            old, body, idempotency_key=key or f"amend-{old}-{compute_idempotency_key(body)}", if_match=if_match
+            old,
+            body,
+            idempotency_key=key or f"amend-{old}-{compute_idempotency_key(body)}{'-correction' * correction}",
+            if_match=if_match,
+            after_filing="correction" if correction else None,
         )
         _print_execution(api, execution, wait, timeout, as_json=as_json)
 

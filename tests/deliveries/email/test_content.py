@@ -332,7 +332,7 @@ def test_retraction_email_names_packages_without_console_link(
 
 
 def test_customs_broker_that_loses_the_export_waits_for_nothing(mail_runtime: Runtime) -> None:
-    reassigned = MESSAGE_DATA[MessageType.HANDOFF_SUPERSEDED] | {"reassigned": True}
+    reassigned = {**MESSAGE_DATA[MessageType.HANDOFF_SUPERSEDED], "reassigned": True}
     handoff = notification(MessageType.HANDOFF_SUPERSEDED, reassigned)
     text = " ".join(content.build_email_body(mail_runtime.settings, handoff, []).text.split())
     assert "Another customs broker files revision 2, which replaces it." in text

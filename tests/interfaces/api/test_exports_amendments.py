@@ -11,6 +11,7 @@ from pipeline.workflow.steps import TaskMessage
 from tests.interfaces.api.conftest import ApiHarness, Open, execution
 from tests.interfaces.api.test_errors import assert_refused
 from tests.interfaces.console.test_console import sign_in_browser
+from tests.interfaces.console.work.test_inbox import answer
 from tests.support import factories
 from tests.support.servers import poll
 from tests.support.tables import table
@@ -45,6 +46,15 @@ def test_amendment_is_accepted_published_and_notified(harness: ApiHarness, role:
     before = harness.client().get(f"/api/exports/{old}").json()
     assert (before["state"], before["supersededBy"]) == ("superseded", view.export_id)
     assert harness.client().get(f"/api/exports/{factories.BATCH}").json()["exportId"] == view.export_id
+
+
+def test_filed_entry_is_replaced_only_by_a_correction(harness: ApiHarness) -> None:
+    old, client = answer(harness, "filed"), harness.client("operate")
+    plan = factories.plan(batch="asked", invoice="INV-asked", lines=4)
+    assert_refused(amend(client, old, plan), 409, "ENTRY_FILED", "/afterFiling")
+    url = f"/api/exports/{old}/amend?afterFiling="
+    assert client.post(f"{url}replacement", json=execution(plan)).status_code == 400
+    assert client.post(f"{url}correction", json=execution(plan)).status_code == 202
 
 
 def test_amend_with_if_match_needs_the_current_version(harness: ApiHarness) -> None:

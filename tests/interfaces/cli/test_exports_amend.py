@@ -50,7 +50,7 @@ def test_amend_creates_and_prints_a_revision(service: Commands, plan_file: PlanF
 def test_amending_back_to_an_earlier_plan_is_a_revision(service: Commands, plan_file: PlanFile) -> None:
     batch = service.json("execute", plan_file(), "--wait", "--timeout", "60")["batch_id"]
     for revision, lines in ((2, 4), (3, 3), (4, 4)):
-        made = service.json("amend", batch, plan_file(lines=lines), "--wait", "--timeout", "60")
+        made = service.json("amend", batch, plan_file(lines=lines), "--correction", "--wait", "--timeout", "60")
         assert (made["revision"], made["state"]) == (revision, "executed")
 
 

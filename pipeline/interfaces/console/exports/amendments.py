@@ -4,16 +4,18 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 from urllib.parse import quote
 from uuid import UUID, uuid4
 
 from fastapi import APIRouter, Depends
+from sqlalchemy import Row
 from starlette.responses import Response
 
 from pipeline.core import deadline
 from pipeline.core.errors import Refused
 from pipeline.core.findings import Finding
+from pipeline.deliveries.entries.entries import find_filed_entries
 from pipeline.exports.plan_values import read_value
 from pipeline.exports.queries import find_export
 from pipeline.exports.schemas.export import ExecuteRequest
@@ -153,6 +155,7 @@ def send_amendment(id: str, form: PlanForm, visit: Amending) -> Response:
             plan.export_id,
             request,
             raw_plan=hashed.raw,
+            correct=form.get("correction") == "yes",
             idempotency_key=f"console-{typed.key}-{typed.checked_hash.removeprefix('sha256:')[:16]}",
             trace=read_trace_context(visit.request),
         )
@@ -210,9 +213,16 @@ def _page(
         key=typed.key,
         approver=_name_approver(visit),
         check=check,
+        filed=_list_filed(visit, plan) if check is not None and check.sendable else (),
         refusal=refusal,
         added=added,
     )
+
+
+def _list_filed(visit: Visit, plan: AmendablePlan) -> Sequence[Row[Any]]:
+    with visit.runtime.db.read() as session:
+        new = plan.revision + 1
+        return find_filed_entries(session, visit.account_id, plan.batch_id, test=plan.test, before=new)
 
 
 def _read_typed(form: Form) -> _Typed:

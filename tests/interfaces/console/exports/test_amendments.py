@@ -110,6 +110,23 @@ def test_correction_is_checked_shown_and_sent(harness: ApiHarness) -> None:
     assert plan["approval"]["approvedBy"] == approver.email
 
 
+def test_filed_entry_is_shown_and_corrected(harness: ApiHarness) -> None:
+    export_id = answer(harness, "filed", entryNumber="ABC-1234567-8")
+    client = sign_in_browser(harness, "read", "operate")
+    form = open_form(client, export_id)
+    plan = json.loads(form["text"])
+    plan["units"][0]["lines"][0]["sku"] = "PAN-29"
+    checked = send(client, export_id, "/check", form, text=json.dumps(plan))
+    assert "An entry of this batch is filed." in checked.text
+    assert "ABC-1234567-8" in checked.text
+    assert "Send as a correction" in checked.text
+    ready = read_form(checked.text) | {"csrf_token": form["csrf_token"]}
+    refused = send(client, export_id, "/send", {name: value for name, value in ready.items() if name != "correction"})
+    assert (refused.status_code, "Not sent: the entry of CP-000001" in refused.text) == (409, True)
+    assert send(client, export_id, "/send", ready).status_code == 303
+    assert [each.state for each in list_exports(harness)] == ["superseded", "accepted"]
+
+
 def test_corrected_plan_has_pro_forma_invoice(harness: ApiHarness) -> None:
     export_id, client = reject_export(harness), sign_in_browser(harness, "read", "operate")
     form = open_form(client, export_id)
