@@ -2,16 +2,14 @@
 
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import timedelta
-from typing import Final, Literal
+from collections.abc import Callable, Sequence
+from typing import Final
 
 import structlog
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 from pydantic import ValidationError
-from sqlalchemy import literal, select, tuple_
+from sqlalchemy import and_, literal, select, tuple_
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col
 
@@ -20,66 +18,29 @@ from pipeline.core.db import Instant, database_now
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable, InvalidRequest, NotFound, NotReady
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries.channels.http_client import open_http_session
-from pipeline.deliveries.models import BrokerSubmission, SandboxHandoff
+from pipeline.deliveries.entries.entries import read_package_numbers
+from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, SandboxHandoff
 from pipeline.deliveries.outbox.outbox import build_answer_url
-from pipeline.deliveries.schemas.answers import AcknowledgementBody, FieldAnswer, HandoffAnswer, HandoffStatus
+from pipeline.deliveries.sandbox_script import HANDOFF_PREFIX, PlannedAnswer, Script, ScriptedHandoff, Via, parse_script
+from pipeline.deliveries.schemas.answers import AcknowledgementBody, HandoffAnswer, HandoffStatus
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.deliveries.schemas.to_broker import HandoffReady, HandoffWithdrawn
 from pipeline.deliveries.schemas.views import SandboxHandoffView, SandboxPage
 from pipeline.deliveries.submissions import submissions
 from pipeline.deliveries.submissions.signature import build_signature_headers
 from pipeline.deliveries.submissions.submissions import Signer
+from pipeline.exports.event_models import Event
+from pipeline.exports.models import Export
 from pipeline.exports.schemas.plan import as_json
 
 log = structlog.get_logger(__name__)
 
-Via = Literal["borderbuddy", "webhook"]
-
-#: The prefix of the sandbox's handoff ids.
-_HANDOFF_PREFIX: Final = "sbx-"
-
 _LATE_ANSWERS: Final = threading.BoundedSemaphore(200)
 _MAX_ATTEMPTS: Final = 3
-#: The outcome of a handoff that the sandbox never answers.
-_SILENT: Final = "none"
 _TIMEOUT_SECONDS: Final = 5.0
 
-
-SandboxStatus = Literal["accepted", "rejected", "query", "held", "withdrawn"]
-
-
-@dataclass(frozen=True)
-class Script:
-    """How the sandbox answers. `status` is None if it never answers; `fails` if it does not take the handoff."""
-
-    status: SandboxStatus | None
-    delay_seconds: int = 0
-    fails: bool = False
-
-
-def parse_script(invoice_number: str) -> Script:
-    """Return the outcome and the delay in seconds that the first two characters of the invoice number ask for.
-
-    A accepts, R rejects with named fields, Q asks, P never answers. D accepts and H holds after a delay, by default of
-    one second. F fails at transport. Any other letter accepts.
-    """
-    letter, digit = invoice_number[:1].upper(), invoice_number[1:2]
-    delay = int(digit) if digit.isascii() and digit.isdigit() else 0
-    match letter:
-        case "R":
-            return Script("rejected", delay)
-        case "Q":
-            return Script("query", delay)
-        case "P":
-            return Script(None)
-        case "D":
-            return Script("accepted", delay or 1)
-        case "F":
-            return Script(None, fails=True)
-        case "H":
-            return Script("held", delay or 1)
-        case _:
-            return Script("accepted", delay)
+#: The contract allows 100 answers and 64 kB. An answer has at most 1 kB.
+_MAX_LISTED: Final = 50
 
 
 def take_message(runtime: Runtime, body: bytes, via: Via, *, signer: Signer | None = None) -> HandoffAnswer | None:
@@ -90,37 +51,96 @@ def take_message(runtime: Runtime, body: bytes, via: Via, *, signer: Signer | No
 
     Later answers are posted to the acknowledgement URL from a timer, signed with the partner's secret. They are lost if
     the process ends first, which is harmless in a sandbox. Raises InvalidRequest if the body is not one of our
-    messages, NotFound if the submission is unknown, NotReady if the script asks to fail.
+    messages, NotFound if the submission is unknown, NotReady if a script asks to fail.
     """
     event_id, message = _parse_event(body)
     if message is None:
         return None
-    ready = message if isinstance(message, HandoffReady) else None
-    numbers = [unit.invoice.number for unit in ready.units] if ready else []
-    script = parse_script(numbers[0]) if ready else Script("withdrawn")
-    if isinstance(message, HandoffWithdrawn):
-        event_id = message.notification_ids[0]  # it answers the handoff
-    if script.fails:
+    scripts = [parse_script(unit.invoice.number) for unit in message.units] if isinstance(message, HandoffReady) else []
+    if any(script.fails for script in scripts):
         raise NotReady("the sandbox broker fails this handoff, because its invoice number begins with F")
-    at_once = _immediate_answer(event_id, script, via)
+    secret = _find_secret(runtime, message.submission_id, signer)
+    if isinstance(message, HandoffReady):
+        handoff = _take_handoff(runtime, event_id, message, scripts, via)
+    else:
+        handoff = _take_withdrawal(runtime, message)
+    if secret is not None:
+        url = build_answer_url(runtime.settings.own_url, message.submission_id)
+        _post_late_answers(runtime, url, secret, handoff.list_late_answers(via))
+    return handoff.build_first_answer(via)
+
+
+def _find_secret(runtime: Runtime, submission_id: str, signer: Signer | None) -> str | None:
+    """Return the secret of the submission's partner, None without one.
+
+    Raises NotFound if the submission is unknown, or of another partner than `signer`.
+    """
     with runtime.db.read() as session:
-        submission = submissions.find_submission(session, message.submission_id)
+        submission = submissions.find_submission(session, submission_id)
         if signer is not None and signer != Signer(submission.account_id, submission.partner_id):
-            raise NotFound(f"there is no broker submission {message.submission_id}")
+            raise NotFound(f"there is no broker submission {submission_id}")
         secrets = account_secrets.load_valid_secrets(
             session, runtime.settings, submission.account_id, submission.partner_id
         )
-        known = session.get(SandboxHandoff, event_id)
-    if ready is None and known is not None and known.outcome == _SILENT:
-        return None
-    if ready is not None and known is None:
-        _store_handoff(runtime, event_id, ready, numbers, script, at_once, via)
-    late = _delayed_answer(event_id, script, via)
-    if late is not None and secrets:
-        url = build_answer_url(runtime.settings.own_url, submission.id)
-        answer = late
-        _schedule(script.delay_seconds, lambda: _post_answer(url, answer, secrets[0]))
-    return at_once
+    return secrets[0] if secrets else None
+
+
+def _take_handoff(
+    runtime: Runtime, event_id: str, ready: HandoffReady, scripts: Sequence[Script], via: Via
+) -> ScriptedHandoff:
+    """Return the handoff, and store it if it is new."""
+    with runtime.db.read() as session:
+        known, now = session.get(SandboxHandoff, event_id), session.scalars(select(database_now())).one()
+        if known is not None:
+            return _load_handoff(session, known)
+    handoff = ScriptedHandoff(event_id, now, scripts, [unit.package_number for unit in ready.units])
+    answer = handoff.build_first_answer(via)
+    row = SandboxHandoff(
+        id=event_id,
+        submission_id=ready.submission_id,
+        path=via,
+        invoice_numbers=[unit.invoice.number for unit in ready.units],
+        outcome=handoff.outcome,
+        answer={} if answer is None else as_json(answer),
+        received_at=now,
+    )
+    try:
+        with runtime.db.write() as session:
+            session.add(row)
+    except IntegrityError:
+        log.info("sandbox_handoff_repeated")
+        with runtime.db.read() as session:
+            return _load_handoff(session, session.get_one(SandboxHandoff, event_id))
+    return handoff
+
+
+def _take_withdrawal(runtime: Runtime, message: HandoffWithdrawn) -> ScriptedHandoff:
+    """Return the handoff as the sandbox answers its withdrawal.
+
+    It answers by unit if it answered the handoff so. It withdraws no entry that it files, and stays silent if it was.
+    """
+    event_id = message.notification_ids[0]  # it answers the handoff
+    with runtime.db.read() as session:
+        known, now = session.get(SandboxHandoff, event_id), session.scalars(select(database_now())).one()
+        handoff = None if known is None else _load_handoff(session, known)
+    if handoff is None or (handoff.is_whole and not handoff.is_silent and not handoff.scripts[0].files):
+        return ScriptedHandoff(event_id, now, [Script(("withdrawn",))])
+    return handoff
+
+
+def _load_handoff(session: Session, row: SandboxHandoff) -> ScriptedHandoff:
+    scripts = [parse_script(number) for number in row.invoice_numbers]
+    handoff = ScriptedHandoff(row.id, row.received_at, scripts)
+    if handoff.is_whole:
+        return handoff
+    requested = and_(col(Event.export_id) == col(Export.id), col(Event.seq) == col(Export.withdrawal_seq))
+    found = session.execute(
+        select(col(Export.id), col(Event.at))
+        .join_from(BrokerSubmission, Export, col(Export.id) == col(BrokerSubmission.export_id))
+        .join(Event, requested, isouter=True)
+        .where(col(BrokerSubmission.id) == row.submission_id)
+    ).one()
+    return ScriptedHandoff(row.id, row.received_at, scripts, read_package_numbers(session, found[0]), found[1])
 
 
 def list_handoffs(runtime: Runtime, account_id: str, *, after: str | None = None, limit: int = 50) -> SandboxPage:
@@ -173,19 +193,21 @@ def _to_view(row: SandboxHandoff, export_id: str, status: str) -> SandboxHandoff
 def list_answers(runtime: Runtime, handoff_id: str) -> HandoffStatus:
     """Return the sandbox's answers so far to a handoff over the borderbuddy contract.
 
-    Raises NotFound.
+    If they are too many for one response, those that the service recorded are left out. Raises NotFound.
     """
-    event_id = handoff_id.removeprefix(_HANDOFF_PREFIX)
+    event_id = handoff_id.removeprefix(HANDOFF_PREFIX)
     with runtime.db.read() as session:
-        row = session.get(SandboxHandoff, event_id)
-        now = session.scalar(select(database_now()))
-    if row is None or now is None or row.path != "borderbuddy" or handoff_id != _build_handoff_id(event_id):
-        raise NotFound(f"the sandbox broker has not received handoff {handoff_id}")
-    script = parse_script(row.invoice_numbers[0])
-    at_once, late = _immediate_answer(event_id, script, "borderbuddy"), _delayed_answer(event_id, script, "borderbuddy")
-    given = [] if at_once is None else [at_once.acknowledgement]
-    if late is not None and now >= row.received_at + timedelta(seconds=script.delay_seconds):
-        given.append(late)
+        row, now = session.get(SandboxHandoff, event_id), session.scalars(select(database_now())).one()
+        if row is None or row.path != "borderbuddy" or handoff_id != f"{HANDOFF_PREFIX}{event_id}":
+            raise NotFound(f"the sandbox broker has not received handoff {handoff_id}")
+        handoff = _load_handoff(session, row)
+        first = handoff.build_first_answer("borderbuddy")
+        given = [] if first is None else [first.acknowledgement]
+        given += [each.answer for each in handoff.list_late_answers("borderbuddy") if each.due_at <= now]
+        if len(given) > _MAX_LISTED:
+            recorded = select(col(Acknowledgement.id)).where(col(Acknowledgement.submission_id) == row.submission_id)
+            known = {*session.scalars(recorded)}
+            given = [each for each in given if each.id not in known][:_MAX_LISTED]
     return HandoffStatus(handoff_id=handoff_id, answers=given)
 
 
@@ -207,79 +229,26 @@ def _parse_event(body: bytes) -> tuple[str, HandoffReady | HandoffWithdrawn | No
         raise InvalidRequest(f"the body is not a CloudEvent in structured JSON: {type(error).__name__}") from error
 
 
-def _immediate_answer(event_id: str, script: Script, via: Via) -> HandoffAnswer | None:
-    if via == "webhook" or script.status is None:
-        return None
-    if script.delay_seconds or script.status == "held":
-        return HandoffAnswer(handoff_id=_build_handoff_id(event_id), status="received")
-    answer = _build_answer(event_id, script.status)
-    return HandoffAnswer(
-        handoff_id=_build_handoff_id(event_id),
-        status=script.status,
-        reference=answer.reference,
-        message=answer.message,
-        fields=answer.fields,
-    )
+def _post_late_answers(runtime: Runtime, url: str, secret: str, answers: Sequence[PlannedAnswer]) -> None:
+    """Post each answer when it is due."""
+    if answers:
+        with runtime.db.read() as session:
+            now = session.scalars(select(database_now())).one()
+        _post_in_turn(url, secret, [((each.due_at - now).total_seconds(), each.answer) for each in answers])
 
 
-def _delayed_answer(event_id: str, script: Script, via: Via) -> AcknowledgementBody | None:
-    if script.status is None or (via == "borderbuddy" and not script.delay_seconds):
-        return None
-    return _build_answer(event_id, script.status)
+def _post_in_turn(url: str, secret: str, answers: Sequence[tuple[float, AcknowledgementBody]]) -> None:
+    """Post each answer after its seconds. One answer waits for the one before it, so a handoff has one thread."""
+    if not answers:
+        return
+    (seconds, answer), *rest = answers
+    wait = max(seconds, 0.0)
 
+    def post() -> None:
+        _post_answer(url, answer, secret)
+        _post_in_turn(url, secret, [(after - wait, each) for after, each in rest])
 
-def _build_answer(event_id: str, status: SandboxStatus) -> AcknowledgementBody:
-    handoff_id = _build_handoff_id(event_id)
-    fields: list[FieldAnswer] = []
-    message = {
-        "accepted": "Accepted by the sandbox broker.",
-        "rejected": "Rejected by the sandbox broker: two fields need a correction.",
-        "query": "The sandbox broker asks about one field.",
-        "held": "Held by the sandbox broker.",
-        "withdrawn": "The sandbox broker files no entry.",
-    }[status]
-    if status == "rejected":
-        fields = [
-            FieldAnswer(pointer="/units/0/lines/0/htsCode", message="The code does not fit the description."),
-            FieldAnswer(pointer="/units/0/parties/importerOfRecord/importerNumber", message="The number is not known."),
-        ]
-    if status == "query":
-        fields = [FieldAnswer(pointer="/units/0/lines/0/description", message="What is it made of?")]
-    return AcknowledgementBody(
-        id=f"{handoff_id}:{status}",
-        status=status,
-        reference=f"SBX-{handoff_id[-8:].upper()}",
-        message=message,
-        fields=fields,
-    )
-
-
-def _build_handoff_id(event_id: str) -> str:
-    return f"{_HANDOFF_PREFIX}{event_id}"
-
-
-def _store_handoff(
-    runtime: Runtime,
-    event_id: str,
-    ready: HandoffReady,
-    numbers: list[str],
-    script: Script,
-    at_once: HandoffAnswer | None,
-    via: Via,
-) -> None:
-    row = SandboxHandoff(
-        id=event_id,
-        submission_id=ready.submission_id,
-        path=via,
-        invoice_numbers=numbers,
-        outcome=script.status or _SILENT,
-        answer={} if at_once is None else as_json(at_once),
-    )
-    try:
-        with runtime.db.write() as session:
-            session.add(row)
-    except IntegrityError:
-        log.info("sandbox_handoff_repeated")
+    _schedule(wait, post)
 
 
 def _schedule(seconds: float, action: Callable[[], None]) -> None:

@@ -23,9 +23,11 @@ class SandboxHandoffView(StrictModel):
     submission_id: str
     path: Literal["borderbuddy", "webhook"]
     invoice_numbers: list[str] = Field(
-        description="The first two characters of the first number choose outcome and delay"
+        description="The first two characters of each number choose its entry's outcome and delay"
     )
-    outcome: Literal["accepted", "rejected", "query", "held", "none"]
+    outcome: Literal["accepted", "rejected", "query", "held", "none"] = Field(
+        description="The worst that the invoice numbers ask for; filed and released are accepted, withdrawn is rejected"
+    )
     answer: HandoffAnswer | None = Field(description="The immediate answer; null if the answer came later")
     submission_status: SubmissionState
     received_at: datetime

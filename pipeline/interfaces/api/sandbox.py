@@ -59,7 +59,7 @@ _UNVERIFIED_BODIES: Final = _UnverifiedBodies()
     openapi_extra=BY_SANDBOX_TOKEN,
 )
 async def take_sandbox_handoff(request: Request, runtime: RuntimeDep) -> Response:
-    """Accept a handoff as the borderbuddy contract describes; the invoice number's first letter selects the answer."""
+    """Accept a handoff as the borderbuddy contract describes; each invoice number selects its entry's answer."""
     _check_sandbox_token(request, runtime)
     # The sandbox broker is a party of its own and serves every account.
     tenancy.set_account(ALL_ACCOUNTS)

@@ -73,16 +73,22 @@ def serve_api(runtime: Runtime, port: int) -> Iterator[ApiHarness]:
 def hand_off(
     harness: ApiHarness, *, invoice: str = "P", via: str = "borderbuddy"
 ) -> tuple[exports.PreparedExport, str]:
-    """Hand off an export with this beginning of its invoice number; return it and its broker's secret."""
+    """Hand off an export with this beginning of its invoice number; return it and its broker's secret.
+
+    Beginnings with spaces between them are those of as many units.
+    """
+    begins = invoice.split()
+    invoice = "-".join(begins)
     broker = f"br_{via}_{invoice}"
     facts: dict[str, Any] = {"path": "borderbuddy", "test": True}
     if via == "webhook":
         address = f"{harness.url}/sandbox/webhooks/{factories.ACCOUNT}/{broker}"
         facts = {"channels": [{"channel": "webhook", "address": address}]}
     made = exports.register(harness.runtime, broker, "customs_broker", **facts)
-    export = exports.prepare_export(
-        harness.runtime, factories.plan(broker=broker, invoice=invoice, batch=f"batch-{via}-{invoice}")
-    )
+    plan = factories.plan(units=len(begins), broker=broker, invoice=invoice, batch=f"batch-{via}-{invoice}")
+    for unit_no, begin in enumerate(begins, start=1):
+        plan["units"][unit_no - 1]["invoice"]["number"] = f"{begin}-{unit_no:05d}"
+    export = exports.prepare_export(harness.runtime, plan)
     exports.hand_off(harness.runtime, export)
     sender.notify_audience(harness.runtime, export.context, outbox.BROKER)
     return export, made.secret
