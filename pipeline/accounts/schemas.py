@@ -1,7 +1,7 @@
 """Requests and responses about partners and deliveries. Closed schemas, in camelCase."""
 
 from datetime import datetime
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
@@ -281,3 +281,48 @@ class PrintSettingsView(StrictModel):
 
     languages: list[Literal["en", "fr"]]
     logo: LogoView | None
+
+
+#: The longest lead: 30 days.
+MAX_LEAD_MINUTES: Final = 43_200
+LeadMinutes = Annotated[int, Field(ge=0, le=MAX_LEAD_MINUTES)]
+
+
+class ModeLeads(StrictModel):
+    """How many minutes before the arrival each status is due; null: as the installation's settings say."""
+
+    received_minutes: LeadMinutes | None = Field(None, description="The customs broker can read the handoff")
+    answered_minutes: LeadMinutes | None = Field(None, description="The customs broker answers it")
+    filed_minutes: LeadMinutes | None = Field(None, description="The entry is filed")
+    released_minutes: LeadMinutes | None = Field(None, description="Customs releases or holds")
+
+
+class LeadChanges(StrictModel):
+    """New leads by mode of transport. A mode that is left out stays; a named one has these leads alone, and with null none."""
+
+    truck: ModeLeads | None = None
+    rail: ModeLeads | None = None
+    air: ModeLeads | None = None
+    vessel: ModeLeads | None = None
+    mail: ModeLeads | None = None
+    other: ModeLeads | None = None
+
+
+class OwnLeads(StrictModel):
+    """The account's own minutes before the arrival; null: as the installation's settings say."""
+
+    received_minutes: int | None
+    answered_minutes: int | None
+    filed_minutes: int | None
+    released_minutes: int | None
+
+
+class LeadsView(StrictModel):
+    """The account's own leads by mode of transport: a deadline has them from the next status on."""
+
+    truck: OwnLeads
+    rail: OwnLeads
+    air: OwnLeads
+    vessel: OwnLeads
+    mail: OwnLeads
+    other: OwnLeads

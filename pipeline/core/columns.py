@@ -1,8 +1,8 @@
-"""Column types of the tables: instants, JSON, long texts; rows as JSON; and the naming of constraints."""
+"""Column types of the tables: instants, JSON, long texts; rows as JSON, numbers in JSON; and the naming of constraints."""
 
 from typing import Any
 
-from sqlalchemy import JSON, ColumnElement, Index, Text, TextClause
+from sqlalchemy import JSON, ColumnElement, Float, Index, Text, TextClause
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
@@ -61,3 +61,28 @@ def _postgresql_object(element: json_object_of, compiler: Any, **kwargs: Any) ->
 @compiles(json_object_of, "sqlite")
 def _sqlite_object(element: json_object_of, compiler: Any, **kwargs: Any) -> str:
     return f"json_group_object({compiler.process(element.clauses, **kwargs)})"
+
+
+class json_number(FunctionElement[float]):  # noqa: N801 - named like an SQL function
+    """The number in a JSON object of objects, by the key of the outer one and that of the inner one; NULL if there is none.
+
+    The keys are plain words: SQLite reads them as a path.
+    """
+
+    type = Float()
+    inherit_cache = True
+
+    def __init__(self, document: ColumnElement[Any], outer: ColumnElement[Any], inner: ColumnElement[Any]) -> None:
+        super().__init__(document, outer, inner)
+
+
+@compiles(json_number, "postgresql")
+def _postgresql_number(element: json_number, compiler: Any, **kwargs: Any) -> str:
+    document, outer, inner = (compiler.process(each, **kwargs) for each in element.clauses)
+    return f"CAST({document} -> CAST({outer} AS text) ->> CAST({inner} AS text) AS double precision)"
+
+
+@compiles(json_number, "sqlite")
+def _sqlite_number(element: json_number, compiler: Any, **kwargs: Any) -> str:
+    document, outer, inner = (compiler.process(each, **kwargs) for each in element.clauses)
+    return f"json_extract({document}, '$.' || {outer} || '.' || {inner})"

@@ -30,7 +30,7 @@ from pipeline.deliveries.outbox.handoff_messages import ExportContents, build_no
 from pipeline.deliveries.outbox.outbox import BROKER, OPERATOR, UPSTREAM, WAREHOUSE
 from pipeline.deliveries.schemas.to_broker import MAX_INLINE_LINES, CorrectedEntry, SupersededHandoff
 from pipeline.deliveries.streams.held_streams import HeldStreams, hold_streams
-from pipeline.deliveries.submissions import submissions
+from pipeline.deliveries.submissions import waits
 from pipeline.documents import broker_profile as profiles
 from pipeline.documents import repository
 from pipeline.documents.repository import ArtifactRow
@@ -97,7 +97,7 @@ def prepare_handoff(
     sends = installation.may_send(runtime)
     held = hold_streams(settings, context, rows, queues, submission_id) if sends else HeldStreams()
     status = SubmissionState.SENT if held.now else SubmissionState.PENDING
-    arrives_at = _find_arrival(contents)
+    arrives_at, arrives_by = _find_arrival(contents)
     return PreparedHandoff(
         submission={
             "id": submission_id,
@@ -109,6 +109,7 @@ def prepare_handoff(
             "channel": broker.primary_channel,
             "state": status.value,
             "arrives_at": arrives_at,
+            "arrives_by": arrives_by,
             "recipient": ", ".join(broker.mailboxes) or None,
             "subject": build_handoff_subject(context.batch_id, [unit.invoice.number for _, unit in contents.units]),
         },
@@ -116,7 +117,7 @@ def prepare_handoff(
         documents=documents,
         store=runtime.store,
         due_seconds=settings.lease_seconds if held.now else settings.stalled_seconds,
-        deadline_at=submissions.status_deadline(settings, status, arrives_at),
+        deadline_at=waits.status_deadline(settings, status, context.account_id, arrives_at, arrives_by),
         held=held,
     )
 
@@ -124,6 +125,7 @@ def prepare_handoff(
 def write_handoff(session: Session, _: StepContext, prepared: PreparedHandoff) -> list[NewEvent]:
     """Write profile files, submission, notifications and deliveries, with one statement per table."""
     rows, arrives_at = prepared.rows, prepared.submission["arrives_at"]
+    arrives_by = prepared.submission["arrives_by"]
     session.execute(_INSERT_SUBMISSION.values(deadline_at=prepared.deadline_at), prepared.submission)
     outbox.insert_rows(session, rows, due_seconds=prepared.due_seconds, held=holds_streams(prepared))
     data = {
@@ -131,15 +133,15 @@ def write_handoff(session: Session, _: StepContext, prepared: PreparedHandoff) -
         "partnerId": prepared.submission["partner_id"],
         "path": prepared.submission["path"],
         "channel": prepared.submission["channel"],
-        **({} if arrives_at is None else {"arrivesAt": format_utc(arrives_at)}),
+        **({} if arrives_at is None else {"arrivesAt": format_utc(arrives_at), "arrivesBy": arrives_by}),
         **rows.fact,
     }
     recorded = repository.record_documents(session, prepared.store, prepared.documents)
     return [*recorded, NewEvent(EventType.HANDED_OFF, data)]
 
 
-def _find_arrival(contents: ExportContents) -> datetime | None:
-    """Return when the first unit arrives, or None if that is unknown or long past.
+def _find_arrival(contents: ExportContents) -> tuple[datetime, str] | tuple[None, None]:
+    """Return when the first unit arrives and by which mode of transport, or None twice if that is unknown or long past.
 
     A day that has begun says nothing of the hour.
     """
@@ -147,7 +149,7 @@ def _find_arrival(contents: ExportContents) -> datetime | None:
     first = min((unit for _, unit in contents.units), key=find_arrival)
     arrives_at = find_arrival(first)
     earliest = read_at if first.entry.estimated_arrival_at is None else read_at - _ARRIVED_AT_MOST
-    return arrives_at if arrives_at > earliest else None
+    return (arrives_at, first.entry.mode_of_transport) if arrives_at > earliest else (None, None)
 
 
 def holds_streams(prepared: PreparedHandoff) -> bool:

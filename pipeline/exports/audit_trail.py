@@ -89,6 +89,7 @@ class Action(StrEnum):
     LANGUAGES_CHANGED = "languages_changed"
     LOGO_CHANGED = "logo_changed"
     LOGO_REMOVED = "logo_removed"
+    DEADLINE_LEADS_CHANGED = "deadline_leads_changed"
 
 
 _trails, _acts = table(AuditTrail).c, table(Act).c

@@ -30,6 +30,8 @@ class Account(SQLModel, table=True):
     logo_sha256: str | None = None  # the logo that new exports print
     #: How often; older links to the calendar are not valid.
     calendar_links_revoked: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    #: Minutes by mode of transport and status; what it lacks is as the process's settings say.
+    deadline_leads: dict[str, dict[str, int]] | None = Field(default=None, sa_type=JSON_TYPE)
     created_at: datetime = timestamp_column()
 
 

@@ -53,7 +53,7 @@ def test_upgrade_folds_stored_answers(workflow: WorkflowHarness, database_url: s
     expected = [read_rows(workflow, CustomsEntry, "updated_at")]
     expected += [
         read_rows(workflow, Acknowledgement),
-        read_rows(workflow, BrokerSubmission, "deadline_at", "updated_at", "arrives_at"),
+        read_rows(workflow, BrokerSubmission, "deadline_at", "updated_at", "arrives_at", "arrives_by"),
     ]
     outcomes = outcomes_of(workflow)
     downgrade_database(workflow.runtime.db, "0006")
@@ -65,7 +65,7 @@ def test_upgrade_folds_stored_answers(workflow: WorkflowHarness, database_url: s
     found = [read_rows(workflow, CustomsEntry, "updated_at")]
     found += [
         read_rows(workflow, Acknowledgement),
-        read_rows(workflow, BrokerSubmission, "deadline_at", "updated_at", "arrives_at"),
+        read_rows(workflow, BrokerSubmission, "deadline_at", "updated_at", "arrives_at", "arrives_by"),
     ]
     assert found == expected
     assert outcomes_of(workflow) == outcomes

@@ -3,11 +3,10 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Float, bindparam, delete, func, literal, or_, select, update
+from sqlalchemy import Float, bindparam, delete, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.dml import ReturningUpdate
 from sqlmodel import Session, col
@@ -18,7 +17,7 @@ from pipeline.accounts import secrets as account_secrets
 from pipeline.accounts.models import UsedSignature
 from pipeline.accounts.recipients import BORDERBUDDY
 from pipeline.core import tenancy
-from pipeline.core.db import Instant, constants, database_deadline, database_now, table
+from pipeline.core.db import constants, database_now, table
 from pipeline.core.errors import InvalidApiKey, NotFound
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
@@ -26,6 +25,7 @@ from pipeline.deliveries.entries.entries import build_entry_views, read_package_
 from pipeline.deliveries.entries.facets import EntriesStatus, fold_entries
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
 from pipeline.deliveries.submissions.signature import check_signature, digest_signed
+from pipeline.deliveries.submissions.waits import build_deadline, find_deadline, find_wait
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.schemas.submissions import AcknowledgementView, BrokerSubmissionView
 from pipeline.exports.states import MILESTONES, SUBMISSION_TRANSITIONS, SubmissionState, source_states
@@ -65,44 +65,11 @@ def find_submission(session: Session, submission_id: str) -> SubmissionOwner:
     return SubmissionOwner(row.id, row.export_id, row.account_id, row.partner_id)
 
 
-#: When the goods arrive, of the submission that a statement changes.
-_ARRIVES_AT: Final = _submissions.arrives_at
-
-
-def status_deadline(
-    settings: Settings, status: SubmissionState, arrives_at: datetime | None
-) -> ColumnElement[datetime] | None:
-    """Return the deadline of the status after `status` for goods that arrive then, or None if none is expected."""
-    return _build_deadline(settings, status, literal(arrives_at, Instant()))
-
-
-def _build_deadline(
-    settings: Settings, status: SubmissionState | None, arrives_at: ColumnElement[Any]
-) -> ColumnElement[datetime] | None:
-    wait = None if status is None else _find_wait(settings, status)
-    if wait is None:
-        return None
-    return database_deadline(literal(wait[0], Float()), arrives_at, literal(wait[1], Float()))
-
-
-def _find_wait(settings: Settings, status: SubmissionState) -> tuple[float, float | None] | None:
-    """Return how long after `status` the next one is due, and how long before the arrival; None if none is expected."""
-    return {
-        SubmissionState.PENDING: (settings.deadline_delivered_seconds, None),
-        SubmissionState.SENT: (settings.deadline_delivered_seconds, None),
-        SubmissionState.DELIVERED: (settings.deadline_received_seconds, settings.lead_received_seconds),
-        SubmissionState.RECEIVED: (settings.deadline_answered_seconds, settings.lead_answered_seconds),
-        SubmissionState.ACCEPTED: (settings.deadline_filed_seconds, settings.lead_filed_seconds),
-        SubmissionState.WITHDRAWING: (settings.deadline_answered_seconds, settings.lead_answered_seconds),
-        SubmissionState.FILED: (settings.deadline_released_seconds, settings.lead_released_seconds),
-    }.get(status)
-
-
 def advance_status(
     session: Session, settings: Settings, submission_id: str, status: SubmissionState, **values: Any
 ) -> bool:
     """Move the submission to `status`, with its deadline, if the transition is legal. Return whether it moved."""
-    wait = _find_wait(settings, status)
+    wait = find_wait(settings, status)
     statement = _build_advance(status, expects=wait is not None, columns=tuple(values))
     parameters = {f"new_{name}": value for name, value in values.items()}
     if wait is not None:
@@ -126,7 +93,7 @@ def _build_advance(status: SubmissionState, *, expects: bool, columns: tuple[str
         .values(
             state=status.value,
             updated_at=database_now(),
-            deadline_at=database_deadline(after, _ARRIVES_AT, lead) if expects else None,
+            deadline_at=build_deadline(status, after, lead) if expects else None,
             overdue_at=None,
             **sent,
             **first,
@@ -157,7 +124,7 @@ def settle_status(
     resets = expected != after.expected_after or (state is SubmissionState.QUERY and after.expected_after is None)
     if moved or resets:
         reached = [f"first_{MILESTONES[new]}_at"] if moved and new in MILESTONES else []
-        deadline = {"deadline_at": _build_deadline(settings, after.expected_after, _ARRIVES_AT), "overdue_at": None}
+        deadline = {"deadline_at": find_deadline(settings, after.expected_after), "overdue_at": None}
         session.execute(
             update(table(BrokerSubmission))
             .where(_submissions.id == submission_id)
@@ -179,7 +146,7 @@ def await_answer(session: Session, settings: Settings, submission_id: str) -> bo
             _submissions.id == submission_id,
             or_(_submissions.deadline_at.is_(None), _submissions.overdue_at.is_not(None)),
         )
-        .values(deadline_at=_build_deadline(settings, SubmissionState.RECEIVED, _ARRIVES_AT), overdue_at=None)
+        .values(deadline_at=find_deadline(settings, SubmissionState.RECEIVED), overdue_at=None)
         .returning(_submissions.id)
     )
     return started.first() is not None

@@ -321,6 +321,7 @@ def _submission_row(facts: ExportFacts) -> Iterator[ExpectedRow]:
         "path": data["path"],
         "channel": data["channel"],
         "arrives_at": _to_instant(data.get("arrivesAt")),
+        "arrives_by": data.get("arrivesBy"),
     }
     if facts.purged:
         values |= {"recipient": None, "subject": "", "error_message": None, "deadline_at": None}

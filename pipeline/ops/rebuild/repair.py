@@ -15,7 +15,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.deliveries import handoff
 from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.outbox import outbox
-from pipeline.deliveries.submissions import submissions
+from pipeline.deliveries.submissions import waits
 from pipeline.exports import events
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Export, Step
@@ -116,7 +116,8 @@ def _bookkeeping(settings: Settings, model: type[SQLModel], row: Mapping[str, An
         due = database_now() if state == DeliveryState.PENDING else None
         return {"lease_until": None, "due_at": due, "delivered_at": row.get("delivered_at")}
     if model is BrokerSubmission:
-        deadline = submissions.status_deadline(settings, SubmissionState(str(state)), row.get("arrives_at"))
+        arrival = row["account_id"], row.get("arrives_at"), row.get("arrives_by")
+        deadline = waits.status_deadline(settings, SubmissionState(str(state)), *arrival)
         return {"deadline_at": row.get("deadline_at", deadline), "overdue_at": None}
     return {}
 

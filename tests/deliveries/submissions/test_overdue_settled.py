@@ -1,24 +1,29 @@
 """Deadlines know when the goods arrive, and a handoff is overdue only while its answer is expected."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import select, update
 from sqlmodel import col
 
+from pipeline.accounts import leads, service
+from pipeline.accounts.schemas import LeadChanges
 from pipeline.core.db import database_now
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries.models import BrokerSubmission
 from pipeline.deliveries.schemas.messages import MessageType
-from pipeline.deliveries.submissions import overdue, submissions
+from pipeline.deliveries.submissions import overdue, waits
 from pipeline.exports.schemas.filters import ExportFilter
 from pipeline.exports.states import Outcome, SubmissionState
 from pipeline.interfaces.api.metrics import WorkCollector
 from pipeline.ops import retention
 from pipeline.workflow import inbox, queries
+from pipeline.workflow.withdrawals import withdraw_export
 from tests.deliveries.submissions.test_overdue import DAY, HOUR, record_answer
 from tests.support import factories
+from tests.support.people import OTHER
 from tests.workflow.conftest import WorkflowHarness
 from tests.workflow.revisions import execute_export, make_amendment, read, read_messages
 
@@ -79,12 +84,69 @@ def test_next_status_is_due_before_the_arrival(
         due = {}
         for hours in hours_by_arrival:
             arrives_at = None if hours is None else now + timedelta(hours=hours)
-            deadline = submissions.status_deadline(runtime.settings, status, arrives_at)
+            deadline = waits.status_deadline(runtime.settings, status, factories.ACCOUNT, arrives_at, "truck")
             assert deadline is not None
             due[hours] = session.execute(select(deadline)).scalar_one()
     # The clock of PostgreSQL goes on meanwhile.
     late = {hours: at - now - timedelta(hours=hours_by_arrival[hours]) for hours, at in due.items()}
     assert all(timedelta(0) <= each < timedelta(seconds=60) for each in late.values()), late
+
+
+def read_now(runtime: Runtime) -> datetime:
+    with runtime.db.read() as session:
+        now: datetime = session.execute(select(database_now())).scalar_one()
+    return now
+
+
+def set_leads(runtime: Runtime, changes: Mapping[str, Any], account: str = factories.ACCOUNT) -> None:
+    leads.change_leads(runtime, account, LeadChanges.model_validate(changes), changed_by="test")
+
+
+@pytest.mark.parametrize(
+    ("own", "by", "hours"),
+    [
+        ({"truck": {"filedMinutes": 600}}, "truck", 30),
+        ({"truck": {"filedMinutes": 600}}, "air", 38),
+        ({"truck": {"filedMinutes": 600}}, None, 38),  # of an older version
+        ({"truck": {"receivedMinutes": 600}}, "truck", 38),
+        ({"vessel": {"filedMinutes": 0}}, "vessel", 40),
+        ({"vessel": {"filedMinutes": 43_200}}, "vessel", 0),
+        ({"vessel": None}, "vessel", 38),
+    ],
+)
+def test_own_lead_of_the_mode_counts_before_the_settings(
+    workflow: WorkflowHarness, database_url: str, own: dict[str, dict[str, int] | None], by: str | None, hours: int
+) -> None:
+    runtime = workflow.runtime
+    service.create_account(runtime, OTHER, "Oak Goods Ltd")
+    everything = dict.fromkeys(("receivedMinutes", "answeredMinutes", "filedMinutes", "releasedMinutes"), 1200)
+    set_leads(runtime, dict.fromkeys(leads.MODES, everything), OTHER)
+    set_leads(runtime, own)
+    now = read_now(runtime)
+    with runtime.db.read() as session:
+        arrival = factories.ACCOUNT, now + timedelta(hours=40), by
+        deadline = waits.status_deadline(runtime.settings, SubmissionState.ACCEPTED, *arrival)
+        assert deadline is not None
+        late = session.execute(select(deadline)).scalar_one() - now - timedelta(hours=hours)
+    assert timedelta(0) <= late < timedelta(seconds=60)
+
+
+def test_changed_lead_counts_from_the_next_status_on(workflow: WorkflowHarness, database_url: str) -> None:
+    def read_due() -> datetime | None:
+        return workflow.one(select(BrokerSubmission).where(col(BrokerSubmission.deadline_at).is_not(None))).deadline_at
+
+    plan, arrival = factories.plan(), read_now(workflow.runtime) + timedelta(hours=40)
+    plan["units"][0]["entry"]["estimatedArrivalAt"] = arrival.isoformat()
+    export_id = execute_export(workflow, plan)
+    set_leads(workflow.runtime, {"truck": {"answeredMinutes": 1800, "filedMinutes": 600}})
+    record_answer(workflow.runtime, "received")
+    assert read_due() == arrival - timedelta(hours=30)
+    set_leads(workflow.runtime, {"truck": {"answeredMinutes": 1980, "filedMinutes": 720}, "air": {"filedMinutes": 900}})
+    assert read_due() == arrival - timedelta(hours=30)
+    record_answer(workflow.runtime, "accepted")
+    assert read_due() == arrival - timedelta(hours=12)
+    withdraw_export(workflow.runtime, factories.ACCOUNT, export_id, "per_1", "The buyer called.")
+    assert read_due() == arrival - timedelta(hours=33)
 
 
 def list_late(runtime: Runtime) -> list[tuple[str, str]]:
@@ -152,10 +214,11 @@ def test_handoff_knows_the_first_arrival_of_its_plan(
 def test_amended_arrival_moves_the_deadline(workflow: WorkflowHarness) -> None:
     old = execute_export(workflow)
     plan = factories.plan()
-    plan["units"][0]["entry"]["estimatedArrivalAt"] = "2026-11-24T19:24:00Z"
+    plan["units"][0]["entry"] |= {"estimatedArrivalAt": "2026-11-24T19:24:00Z", "modeOfTransport": "air"}
+    set_leads(workflow.runtime, {"air": {"receivedMinutes": 240}})
     new = make_amendment(workflow, old, plan).export_id
     for unit_no, name in ((1, "record_packages"), (1, "render_documents"), (0, "notify_broker")):
         workflow.step(new, unit_no, name)
     due = {row.export_id: row.deadline_at for row in workflow.rows(select(BrokerSubmission))}
-    # The truck arrives in 4.4 hours: the customs broker should have the handoff already.
-    assert due == {old: None, new: workflow.clock.now}
+    # The goods arrive in 4.4 hours. By the settings, the customs broker should have the handoff already.
+    assert due == {old: None, new: workflow.clock.now + timedelta(minutes=24)}

@@ -6,6 +6,8 @@ import pytest
 import sqlalchemy as sa
 from sqlmodel import select
 
+from pipeline.accounts.leads import change_leads
+from pipeline.accounts.schemas import LeadChanges, ModeLeads
 from pipeline.core.db import database_now, table
 from pipeline.core.errors import ChannelRefused
 from pipeline.deliveries.models import BrokerSubmission
@@ -62,13 +64,18 @@ def test_arrival_is_restored_from_the_log_with_the_deadline_before_it(
     with workflow.runtime.db.read() as session:
         arrives_at = session.execute(sa.select(database_now())).scalar_one() + timedelta(hours=40)
     plan["units"][0]["entry"]["estimatedArrivalAt"] = arrives_at.isoformat()
+    change_leads(
+        workflow.runtime, factories.ACCOUNT, LeadChanges(truck=ModeLeads(filed_minutes=300)), changed_by="test"
+    )
     export_id = execute_export(workflow, plan)
     record_answer(workflow, export_id, "a1", "accepted")
     before = content(workflow)
     due = workflow.one(select(BrokerSubmission)).deadline_at
-    assert due == arrives_at - timedelta(hours=2)
-    workflow.change(sa.update(BrokerSubmission).values(arrives_at=None, deadline_at=None, state="filed"))
-    assert ("broker_submissions", "changed", ["arrives_at", "state"]) in differences(workflow, export_id)
+    assert due == arrives_at - timedelta(hours=5)
+    workflow.change(
+        sa.update(BrokerSubmission).values(arrives_at=None, arrives_by=None, deadline_at=None, state="filed")
+    )
+    assert ("broker_submissions", "changed", ["arrives_at", "arrives_by", "state"]) in differences(workflow, export_id)
     restore_all(workflow, before)
     assert workflow.one(select(BrokerSubmission)).deadline_at == due
 
