@@ -157,6 +157,8 @@ class ApiMethods:
     whoami: Final = Operation(operator_requests.whoami)
     print_settings: Final = Operation(operator_requests.print_settings)
     change_print_settings: Final = Operation(operator_requests.change_print_settings)
+    deadline_leads: Final = Operation(operator_requests.deadline_leads)
+    change_deadline_leads: Final = Operation(operator_requests.change_deadline_leads)
     decide_headings: Final = Operation(operator_requests.decide_headings)
     waivers: Final = Operation(operator_requests.waivers)
     waive: Final = Operation(operator_requests.waive)

@@ -7,6 +7,8 @@ from pipeline.accounts.schemas import (
     CreatedPartner,
     DeliveryPage,
     DeliveryView,
+    LeadChanges,
+    LeadsView,
     NewPartner,
     OwnKey,
     PartnerChanges,
@@ -241,6 +243,18 @@ def change_print_settings(changes: PrintSettingsChanges) -> Call[PrintSettingsVi
         parse_as(PrintSettingsView),
         json=to_request_body(changes),
         retry_when=RetryWhen.ALWAYS,
+    )
+
+
+def deadline_leads() -> Call[LeadsView]:
+    """Return the account's own leads by mode of transport; None is as the installation's settings say."""
+    return get("api/deadlines/leads", parse_as(LeadsView))
+
+
+def change_deadline_leads(changes: LeadChanges) -> Call[LeadsView]:
+    """Replace the account's own leads of each named mode, from the next status of each handoff on, and return all."""
+    return Call(
+        "PATCH", "api/deadlines/leads", parse_as(LeadsView), json=to_request_body(changes), retry_when=RetryWhen.ALWAYS
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from pipeline.accounts.channels import QueueEndpoint, SftpEndpoint
-from pipeline.accounts.schemas import NewPartner, PartnerChanges, PrintSettingsChanges
+from pipeline.accounts.schemas import LeadChanges, NewPartner, PartnerChanges, PrintSettingsChanges
 from pipeline.client import ApiProblem, ApiUnreachable, Corrupted, Exports, InvalidArgument, Retries, safe_name
 from pipeline.client.request import Call, RetryWhen, encode_segment
 from pipeline.client.retry import RetryState, parse_refusal
@@ -47,6 +47,7 @@ REPEATABLE: dict[str, tuple[tuple[Any, ...], str]] = {
     "proforma": ((PLAN,), "preflight-report"),
     "change_partner": (("wh_1", PartnerChanges(name="W")), "partner"),
     "change_print_settings": ((PrintSettingsChanges(languages=["en", "fr"]),), "print-settings"),
+    "change_deadline_leads": ((LeadChanges(air=None),), "deadline-leads"),
     "acknowledge_delivery": (("dlv_1", "The desk has it."), "delivery"),
     "acknowledge": (("sub_1", AcknowledgementBody(id="a-1", status="accepted")), "acknowledgement-receipt"),
 }

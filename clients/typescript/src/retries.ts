@@ -42,6 +42,7 @@ const REPEATABLE: ReadonlySet<string> = new Set([
   "post /api/plan-templates/sync",
   "patch /api/partners/{id}",
   "patch /api/print-settings",
+  "patch /api/deadlines/leads",
 ]);
 
 /** The causes by which Node.js says that it reached no server, so that the service did nothing. */

@@ -14,7 +14,7 @@ from pipeline.core.clock import utc_now
 from pipeline.customs import certifications
 from pipeline.documents.pdf.logos import MAX_BYTES
 from pipeline.exports.audit_trail import COMMAND_LINE
-from pipeline.interfaces.cli import account_domains
+from pipeline.interfaces.cli import account_domains, account_leads
 from pipeline.interfaces.cli.account_domains import AccountId
 from pipeline.interfaces.cli.output import ExitCode, Failure, Json, build_table, print_result, report_errors
 from pipeline.interfaces.cli.profiles import default_account
@@ -69,6 +69,7 @@ def create_account(
 
 app.command("mail-domains")(account_domains.set_mail_domains)
 app.command("people-domains")(account_domains.set_people_domains)
+app.command("leads")(account_leads.set_leads)
 
 
 class Language(StrEnum):

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from pipeline.accounts.api_keys import Mode
-from pipeline.accounts.schemas import OwnKey
+from pipeline.accounts.schemas import LeadsView, OwnKey
 from pipeline.exports.schemas.export import PreflightReport
 
 
@@ -57,6 +57,13 @@ class AccountLanguages(CommandOutput):
 
     id: str
     languages: list[str]
+
+
+class AccountLeads(CommandOutput):
+    """The account's own leads of deadlines."""
+
+    id: str
+    leads: LeadsView
 
 
 class LogoSize(CommandOutput):

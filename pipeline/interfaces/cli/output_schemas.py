@@ -247,6 +247,7 @@ OUTPUTS: Final[dict[str, Any]] = {
     "accounts people-domains": models.PeopleDomains,
     "accounts languages": models.AccountLanguages,
     "accounts logo": models.AccountLogo,
+    "accounts leads": models.AccountLeads,
     "accounts skip-numbers": models.SkippedNumbers,
     "accounts certifications": list[OriginCertificationView],
     "accounts list": list[models.ListedAccount],

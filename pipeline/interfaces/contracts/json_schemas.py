@@ -65,6 +65,7 @@ PUBLISHED: Final[dict[str, PublishedSchema]] = {
         plan_request=order_schemas.PlanRequest,
         print_settings_changes=account_schemas.PrintSettingsChanges,
         replay_request=views.ReplayRequest,
+        deadline_leads_changes=account_schemas.LeadChanges,
     ),
     **_outbound(
         export=export.ExportView,
@@ -76,6 +77,7 @@ PUBLISHED: Final[dict[str, PublishedSchema]] = {
         inbox=inbox.InboxView,
         deadline_page=deadlines.DeadlinePage,
         calendar_link=deadlines.CalendarLink,
+        deadline_leads=account_schemas.LeadsView,
         customs_package=export.CustomsPackageView,
         act_page=export.ActPage,
         plan_receipt=export.PlanReceipt,

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import insert, select, update
 from sqlmodel import SQLModel
 
+from pipeline.accounts import leads
 from pipeline.core.db import database_now, table
 from pipeline.deliveries.models import BrokerSubmission
 from pipeline.exports.models import Export
@@ -16,6 +17,7 @@ from tests.interfaces.api.test_errors import assert_refused
 from tests.support import factories, stored
 from tests.support.query_counter import record_plans
 
+MINUTES = [f"{each}Minutes" for each in leads.STATUSES]
 #: The open handoffs of the test, and how many of them are due together.
 OPEN, TOGETHER = 200, 4
 
@@ -102,3 +104,28 @@ def test_unknown_place_is_refused(harness: ApiHarness, after: str) -> None:
     assert_refused(
         harness.client().get("/api/deadlines", params={"after": after}), 400, "VALIDATION_ERROR", "/query/after"
     )
+
+
+LEADS = "/api/deadlines/leads"
+
+
+def test_leads_are_of_their_account_and_replaced_by_mode(harness: ApiHarness) -> None:
+    client, none = harness.client("admin"), dict.fromkeys(MINUTES)
+    assert client.get(LEADS).json() == dict.fromkeys(leads.MODES, none)
+    client.patch(LEADS, json={"truck": {"filedMinutes": 60}, "air": {"filedMinutes": 0}})
+    changed = client.patch(LEADS, json={"truck": {"receivedMinutes": 43_200}, "air": None, "rail": {}}).json()
+    assert changed == dict.fromkeys(leads.MODES, none) | {"truck": none | {"receivedMinutes": 43_200}}
+    assert harness.client("read").get(LEADS).json() == client.patch(LEADS, json={}).json() == changed
+    assert harness.client("read", account=OTHER).get(LEADS).json() == dict.fromkeys(leads.MODES, none)
+    acts = client.get("/api/audit").json()["items"]
+    assert [each["detail"] for each in acts if each["action"] == "deadline_leads_changed"] == [
+        {"truck": "received 43200 min", "rail": "default", "air": "default"},
+        {"truck": "filed 60 min", "air": "filed 0 min"},
+    ]
+
+
+@pytest.mark.parametrize("minutes", [-1, 43_201, 1.5, "60", True])
+def test_lead_beyond_its_bounds_names_field_and_remedy(harness: ApiHarness, minutes: object) -> None:
+    refused = harness.client("admin").patch(LEADS, json={"air": {"filedMinutes": minutes}})
+    assert (refused.status_code, refused.json()["pointer"]) == (400, "/air/filedMinutes")
+    assert "must be" in refused.json()["message"]

@@ -70,6 +70,8 @@ ROLES_BY_CALL = {
     ("GET", "/api/key"): {"execute", "read", "operate", "admin", "partner"},
     ("GET", "/api/print-settings"): {"execute", "read", "operate", "admin"},
     ("PATCH", "/api/print-settings"): {"admin"},
+    ("GET", "/api/deadlines/leads"): {"execute", "read", "operate", "admin"},
+    ("PATCH", "/api/deadlines/leads"): {"admin"},
     ("POST", "/api/deadlines/calendar"): {"admin"},
     ("DELETE", "/api/deadlines/calendar"): {"admin"},
     ("POST", "/api/waivers"): {"admin"},
@@ -169,6 +171,7 @@ def build_body(method: str, path: str) -> factories.Json | None:
         ("POST", "/api/partners/{id}/rotate-secret"): {"overlapHours": 1},
         ("POST", "/api/partners/{id}/portal-links"): {"days": 7},
         ("PATCH", "/api/print-settings"): {"languages": ["en", "fr"]},
+        ("PATCH", "/api/deadlines/leads"): {"air": {"filedMinutes": 90}},
         ("POST", "/api/waivers"): {"rule": "V17", "reason": "It is known."},
         ("POST", "/api/broker-submissions/{id}/acknowledgements"): {"id": "1", "status": "received"},
     }.get((method, path))
@@ -290,6 +293,7 @@ NOTHING_LIVE = ("/api/artifacts/{id}/links", "/api/broker-submissions/{id}/links
 OF_LIVE = {
     ("POST", "/api/waivers"),
     ("PATCH", "/api/print-settings"),
+    ("PATCH", "/api/deadlines/leads"),
     ("GET", "/api/deliveries/{id}/payload"),
     ("POST", "/api/deadlines/calendar"),
     ("DELETE", "/api/deadlines/calendar"),

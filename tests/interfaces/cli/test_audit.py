@@ -48,6 +48,7 @@ def test_each_command_that_changes_an_account_is_in_its_trail(commands: Commands
     commands.json("accounts", "languages", factories.ACCOUNT, "en", "fr")
     commands.json("accounts", "logo", factories.ACCOUNT, str(logo))
     commands.json("accounts", "logo", factories.ACCOUNT, "--remove")
+    commands.json("accounts", "leads", factories.ACCOUNT, "truck", "--received", "120")
     commands.json("accounts", "skip-numbers", factories.ACCOUNT, "--packages", "3")
     commands.json("people", "add", *of_account, *person, "--role", "admin")
     commands.json("people", "link", *of_account, *person)
@@ -69,7 +70,7 @@ def test_each_command_that_changes_an_account_is_in_its_trail(commands: Commands
     acts = commands.json("audit", "list", *of_account)["items"][::-1]
     assert [each["action"] for each in acts] == [
         "account_created", "mail_domains_changed", "people_domains_changed", "languages_changed", "logo_changed",
-        "logo_removed", "numbers_skipped", "person_invited", "link_created", "person_disabled", "person_enabled",
+        "logo_removed", "deadline_leads_changed", "numbers_skipped", "person_invited", "link_created", "person_disabled", "person_enabled",
         "key_created", "key_rotated", "key_revoked",
         "partner_created", "partner_paused", "partner_resumed", "signing_secret_rotated",
         "portal_link_created", "reply_links_revoked", "portal_link_revoked",

@@ -32,6 +32,7 @@ accounts mail-domains acc_1 broker.example
 accounts people-domains acc_1 maple.example
 accounts languages acc_1 en fr
 accounts logo acc_1 --remove
+accounts leads acc_1 truck --received 120
 accounts skip-numbers acc_1 --packages 2
 accounts certifications acc_1
 accounts list
