@@ -72,6 +72,7 @@ from pipeline.interfaces.console.partners import partners as partner_pages
 from pipeline.interfaces.console.partners import portal_links as portal_link_pages
 from pipeline.interfaces.console.people import audit as audit_pages
 from pipeline.interfaces.console.people import keys, own_person, provider, sign_in
+from pipeline.interfaces.console.people import leads as lead_pages
 from pipeline.interfaces.console.people import people as people_pages
 from pipeline.interfaces.console.people import print_settings as print_settings_pages
 from pipeline.interfaces.console.work import certifications, holds, home, search
@@ -133,6 +134,7 @@ ROUTERS = (
     keys.router,
     waiver_pages.router,
     print_settings_pages.router,
+    lead_pages.router,
     rule_pages.router,
     certifications.router,
     holds.router,

@@ -133,6 +133,7 @@ _PRESSES: Final = (
     ),
     Press("/console/waivers/{waiver}", "/console/waivers/{waiver}/revoke", ADMIN, "waivers", "waiver_revoked"),
     Press(PAPER, "", ADMIN, "accounts", "languages_changed", {"french": "yes"}),
+    Press("/console/deadline-leads", "", ADMIN, "accounts", "deadline_leads_changed", {"mode": "air", "filed": "90"}),
     Press(
         "/console/holds/new",
         "/console/holds",

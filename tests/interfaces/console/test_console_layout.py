@@ -91,6 +91,7 @@ def build_pages(harness: ApiHarness) -> tuple[httpx.Client, dict[str, str]]:
         "waivers": "/console/waivers",
         "new waiver": "/console/waivers/new",
         "printed pages": "/console/print-settings",
+        "deadline leads": "/console/deadline-leads?mode=air",
         "rules": "/console/rules",
         "certifications": "/console/certifications",
         "me": "/console/me",
