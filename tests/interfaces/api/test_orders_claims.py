@@ -1,9 +1,7 @@
 """Orders with claims, discounts, charges, rebates and assists reach the plan, and each answer names the next action."""
 
-from __future__ import annotations
-
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -177,10 +175,6 @@ def test_order_may_not_say_whether_it_has_assists(harness: ApiHarness) -> None:
     assert (response.status_code, places) == (400, {"items.0.assists", "items.0.discounts.0.amount"}), response.text
     assert factories.ACCOUNT in body["accountId"]
 
-
-if TYPE_CHECKING:
-    from tests.interfaces.api.conftest import ApiHarness
-    from tests.support.factories import Json
 
 BY_PRODUCTS = "with POST /api/products/sync (or `exports products sync FILE`), then plan again."
 SYNC_MISSING = "Sync the product with what missing_data names"

@@ -1,24 +1,21 @@
 """The commands about exports, against a running service."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 import pytest
 
 from tests.documents.samples import list_kinds
+from tests.interfaces.cli.conftest import PlanFile
 from tests.support import factories
+from tests.support.command_line import Commands
 from tests.support.http_endpoint import Endpoint, Script
 from tests.support.servers import poll
 from tests.support.tables import table
 
-if TYPE_CHECKING:
-    from tests.interfaces.cli.conftest import PlanFile
-    from tests.support.command_line import Commands
 NEVER_SHOWN = "exp_live_key1_secretofakey"
 
 

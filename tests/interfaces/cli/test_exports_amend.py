@@ -1,18 +1,13 @@
 """Amend, cancel, retry and replay from the command line, against a running service."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support import factories
-
-if TYPE_CHECKING:
-    from tests.support.command_line import Commands
+from tests.support.command_line import Commands
 
 PlanFile = Callable[..., str]
 

@@ -1,17 +1,12 @@
 """The inbox on the command line."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import httpx
 
 from tests.support import factories
-
-if TYPE_CHECKING:
-    from tests.support.command_line import Commands
+from tests.support.command_line import Commands
 
 
 def test_inbox_is_listed_acknowledged_and_undone(service: Commands, tmp_path: Path) -> None:

@@ -1,16 +1,11 @@
 """The commands that sync orders and plan them, against a running service."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tests.support import factories, orders
-
-if TYPE_CHECKING:
-    from tests.support.command_line import Commands
-    from tests.support.factories import Json
+from tests.support.command_line import Commands
+from tests.support.factories import Json
 
 
 def write(folder: Path, name: str, body: Json) -> str:

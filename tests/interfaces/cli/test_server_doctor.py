@@ -1,20 +1,16 @@
 """`exports doctor`: its checks, findings and remedies."""
 
-from __future__ import annotations
-
 import json
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.customs.reference.ruleset import ruleset
 from pipeline.ops.migrations.runner import list_revisions
+from tests.conftest import Stack
 from tests.support.command_line import Commands
-
-if TYPE_CHECKING:
-    from tests.conftest import Stack
 
 
 def read_outcomes(commands: Commands, **environment: str) -> tuple[int, dict[str, Any]]:
