@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Row, select, update
+from sqlalchemy import select, update
 from sqlmodel import Session, col
 
 from pipeline.accounts.api_keys import EXECUTE, OPERATE, Caller
@@ -174,20 +174,15 @@ def _check_amendable(old: Export, newest: Export) -> None:
 
 
 def _check_not_filed(session: Session, new: Export) -> None:
-    filed = list_filed_entries(session, new)
+    filed = find_filed_entries(session, new.account_id, new.batch_id, test=new.test, before=new.revision)
     if filed:
         named = ", ".join(f"{each.package_number} ({each.entry_number or 'no number yet'})" for each in filed[:20])
         raise EntryFiled(
             f"the entry of {named} is filed, so another one would be a second entry of the same goods; send"
             " afterFiling=correction if the plan corrects it, or ask the customs broker to cancel the entry",
-            field="/afterFiling",
+            field="/query/afterFiling",
             details={"entryNumbers": [each.entry_number for each in filed]},
         )
-
-
-def list_filed_entries(session: Session, new: Export) -> list[Row[Any]]:
-    """Return the filed entries of the batch before the revision `new`, as `find_filed_entries` does."""
-    return find_filed_entries(session, new.account_id, new.batch_id, test=new.test, before=new.revision)
 
 
 def _package_numbers(session: Session, export_id: str) -> dict[str, str | None]:

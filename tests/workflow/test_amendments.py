@@ -140,7 +140,7 @@ def test_filed_entry_is_replaced_only_by_a_correction_that_names_it(workflow: Wo
     log = workflow.events(old)
     with pytest.raises(EntryFiled, match=r"CP-000001 \(ABC-1234567-8\) is filed.*afterFiling=correction") as refused:
         make_amendment(workflow, old, idempotency_key="k-1")
-    assert (refused.value.field, refused.value.details) == ("/afterFiling", {"entryNumbers": ["ABC-1234567-8"]})
+    assert (refused.value.field, refused.value.details) == ("/query/afterFiling", {"entryNumbers": ["ABC-1234567-8"]})
     assert (workflow.events(old), workflow.state(old)) == (log, "executed")
     second = make_amendment(workflow, old, correct=True, idempotency_key="k-2").export_id
     with pytest.raises(IdempotencyKeyReused):

@@ -51,7 +51,7 @@ def test_amendment_is_accepted_published_and_notified(harness: ApiHarness, role:
 def test_filed_entry_is_replaced_only_by_a_correction(harness: ApiHarness) -> None:
     old, client = answer(harness, "filed"), harness.client("operate")
     plan = factories.plan(batch="asked", invoice="INV-asked", lines=4)
-    assert_refused(amend(client, old, plan), 409, "ENTRY_FILED", "/afterFiling")
+    assert_refused(amend(client, old, plan), 409, "ENTRY_FILED", "/query/afterFiling")
     url = f"/api/exports/{old}/amend?afterFiling="
     assert client.post(f"{url}replacement", json=execution(plan)).status_code == 400
     assert client.post(f"{url}correction", json=execution(plan)).status_code == 202
