@@ -96,7 +96,7 @@ class Outcome(DescribedWord):
 
     IN_PROGRESS = "in_progress", "accepted or executing"
     HANDOFF_HELD = "handoff_held", "active, and a person holds its handoff"
-    NEEDS_ATTENTION = "needs_attention", "shown as *failed*: failed or quarantined; `exports retry` continues it"
+    NEEDS_ATTENTION = "needs_attention", "shown as *failed*: failed or quarantined; a retry continues it"
     WITH_BROKER = "with_broker", "executed; the customs broker still has time to answer"
     ACCEPTED = "accepted", "the customs broker accepts it"
     FILED = "filed", "the entry is filed"
