@@ -101,10 +101,11 @@ def _loopback_only(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark tests that need a server, read the clock, open a browser or repeat a test on another database, for `-m`."""
+    """Mark tests that need a server or a service, read the clock, open a browser or repeat a test on another database, for `-m`."""
     if _opens_browser(item.path):
         item.add_marker(pytest.mark.pages)
-    if "rabbitmq_server" in getattr(item, "fixturenames", ()) or RABBITMQ & {
+    # They start RabbitMQ, or a service.
+    if {"rabbitmq_server", "service"} & {*getattr(item, "fixturenames", ())} or RABBITMQ & {
         str(each) for each in _params(item).values()
     }:
         item.add_marker(pytest.mark.system)
