@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 from sqlmodel import col, select
 
 from pipeline.core.bulkhead import Bulkhead
-from pipeline.core.errors import AlreadyExecuted, InvalidState
+from pipeline.core.errors import AlreadyExecuted, EntryFiled, InvalidState
 from pipeline.deliveries import replay as delivery_replay
 from pipeline.deliveries import resend
 from pipeline.deliveries.models import BrokerSubmission, Delivery
@@ -120,8 +120,8 @@ class Exports(RuleBasedStateMachine):
             ]
 
     @precondition(lambda self: self.world.batches)
-    @rule(data=st.data(), number=st.integers(1, 3))
-    def amend(self, data: st.DataObject, number: int) -> None:
+    @rule(data=st.data(), number=st.integers(1, 3), correct=st.booleans())
+    def amend(self, data: st.DataObject, number: int, correct: bool) -> None:  # noqa: FBT001 - Hypothesis calls it
         """A caller replaces an export's plan."""
         world = self.world
         batch = data.draw(st.sampled_from(sorted(world.batches)))
@@ -131,9 +131,18 @@ class Exports(RuleBasedStateMachine):
         try:
             accepted = world.run_process(
                 lambda: amend_export(
-                    world.runtime, world.caller, newest.id, request, raw_plan=plan, idempotency_key=None
+                    world.runtime,
+                    world.caller,
+                    newest.id,
+                    request,
+                    raw_plan=plan,
+                    idempotency_key=None,
+                    correct=correct,
                 )
             )
+        except EntryFiled:
+            assert not correct
+            return
         except InvalidState:
             assert newest.state not in (ExportState.EXECUTED.value, ExportState.FAILED.value)
             return
