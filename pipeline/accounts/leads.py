@@ -7,14 +7,14 @@ from sqlalchemy import null, select, update
 from sqlmodel import Session, col
 
 from pipeline.accounts.schemas import LeadChanges, LeadsView, ModeLeads, OwnLeads
-from pipeline.core.errors import ASK_FOR_LIVE, InsufficientRole, NotFound
+from pipeline.accounts.service import account_not_found
+from pipeline.core.errors import InsufficientRole, explain_live
 from pipeline.core.runtime import Runtime
 from pipeline.exports.audit_trail import Action, record_act
 from pipeline.exports.models import Account
 
 MODES: Final = tuple(LeadChanges.model_fields)
 STATUSES: Final = ("received", "answered", "filed", "released")
-OF_LIVE: Final = "deadline leads are those of live exports, too"
 
 
 def show_leads(runtime: Runtime, account_id: str) -> LeadsView:
@@ -31,7 +31,7 @@ def change_leads(
     Raises NotFound, and InsufficientRole if `test_only`.
     """
     if test_only:
-        raise InsufficientRole(f"{OF_LIVE}; {ASK_FOR_LIVE}")
+        raise InsufficientRole(explain_live("deadline leads"))
     named = {mode: _read_minutes(getattr(changes, mode)) for mode in MODES if mode in changes.model_fields_set}
     with runtime.db.write() as session:
         leads = _read_leads(session, account_id, lock=True) | named
@@ -58,7 +58,7 @@ def _read_leads(session: Session, account_id: str, *, lock: bool = False) -> dic
     query = select(col(Account.deadline_leads)).where(col(Account.id) == account_id)
     row = session.execute(query.with_for_update() if lock else query).one_or_none()
     if row is None:
-        raise NotFound(f"there is no account {account_id}; create it with exports accounts create", field="/accountId")
+        raise account_not_found(account_id)
     return dict(row.deadline_leads or {})
 
 

@@ -11,8 +11,9 @@ from sqlmodel import Session, col
 
 from pipeline.accounts.models import Partner
 from pipeline.accounts.schemas import LogoView, PrintSettingsChanges, PrintSettingsView
+from pipeline.accounts.service import account_not_found
 from pipeline.core.db import table
-from pipeline.core.errors import ASK_FOR_LIVE, InsufficientRole, NotFound, ValidationFailed
+from pipeline.core.errors import InsufficientRole, ValidationFailed, explain_live
 from pipeline.core.runtime import Runtime
 from pipeline.documents.pdf.logos import Logo, prepare_logo, read_logo
 from pipeline.exports.audit_trail import Action, record_act
@@ -61,7 +62,7 @@ def find_print_settings(session: Session, account_id: str, broker_id: str | None
     """Return the account's settings and the name of this customs broker; raises NotFound if the account does not exist."""
     row = session.execute(_FIND, {"of_account": account_id, "of_broker": broker_id}).one_or_none()
     if row is None:
-        raise _no_account(account_id)
+        raise account_not_found(account_id)
     return PrintSettings(french=row.prints_french, logo_sha256=row.logo_sha256, broker_name=row.broker_name)
 
 
@@ -149,7 +150,7 @@ def change_print_settings(
     Raises InsufficientRole if `test_only`, RendererUnavailable, and ValidationFailed before anything is changed.
     """
     if test_only:
-        raise InsufficientRole(f"print settings are those of live exports, too; {ASK_FOR_LIVE}")
+        raise InsufficientRole(explain_live("print settings"))
     if changes.languages is not None:
         check_languages(changes.languages)
     if changes.logo is not None:
@@ -173,8 +174,4 @@ def _change_account(session: Session, account_id: str, **values: bool | str | No
         update(Account).where(col(Account.id) == account_id).values(**values).returning(col(Account.id))
     )
     if changed.one_or_none() is None:
-        raise _no_account(account_id)
-
-
-def _no_account(account_id: str) -> NotFound:
-    return NotFound(f"there is no account {account_id}; create it with exports accounts create", field="/accountId")
+        raise account_not_found(account_id)

@@ -10,7 +10,7 @@ from sqlmodel import Session, col, select
 from pipeline.accounts.api_keys import Caller, Mode
 from pipeline.accounts.models import ApiKey
 from pipeline.accounts.schemas import OwnKey
-from pipeline.core.errors import ValidationFailed
+from pipeline.core.errors import NotFound, ValidationFailed
 from pipeline.core.field_types import check_printable
 from pipeline.core.runtime import Runtime
 from pipeline.core.text_safety import check_readable
@@ -19,6 +19,11 @@ from pipeline.exports.models import Account
 
 _ACCOUNT_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")
 _GS1_PREFIX = re.compile(r"^[0-9]{4,12}$")
+
+
+def account_not_found(account_id: str) -> NotFound:
+    """Return the error for an account that does not exist."""
+    return NotFound(f"there is no account {account_id}; create it with exports accounts create", field="/accountId")
 
 
 def create_account(

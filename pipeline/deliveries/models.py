@@ -75,9 +75,8 @@ class BrokerSubmission(SQLModel, table=True):
     subject: str
     sent_at: datetime | None = instant_column(nullable=True)
     arrives_at: datetime | None = instant_column(nullable=True)  # when the first goods arrive, by the plan
-    arrives_by: str | None = (
-        None  # their mode of transport; None without an arrival, or if an older version wrote the row
-    )
+    #: Their mode of transport; None without an arrival, or if an older version wrote the row.
+    arrives_by: str | None = None
     deadline_at: datetime | None = instant_column(nullable=True)  # when the next status must be reached
     overdue_at: datetime | None = instant_column(nullable=True)  # when operators were notified that it is overdue
     first_accepted_at: datetime | None = instant_column(nullable=True)

@@ -14,10 +14,10 @@ from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 
-from pipeline.accounts.api_keys import Caller
+from pipeline.accounts.api_keys import ADMIN, Caller
 from pipeline.accounts.sessions import find_caller_by_session
 from pipeline.core import tenancy
-from pipeline.core.errors import DatabaseBusy, InsufficientRole, PayloadTooLarge, Refused, SignInFailed
+from pipeline.core.errors import DatabaseBusy, InsufficientRole, PayloadTooLarge, Refused, SignInFailed, explain_live
 from pipeline.core.runtime import Runtime
 from pipeline.core.signed_text import Signatures
 from pipeline.core.templating import add_filters, render, render_pieces
@@ -117,6 +117,12 @@ class Visit:
         """The address of the page, with its query."""
         url = self.request.url
         return f"{url.path}?{url.query}" if url.query else url.path
+
+    def explain_unchangeable(self, subject: str) -> str:
+        """Return why the visitor must not change settings of the account, empty if an administrator of live mode visits."""
+        if not self.caller.has_role(ADMIN):
+            return "An administrator of the account can change them."
+        return f"Test mode must not change them: {explain_live(subject)}." if self.caller.test else ""
 
     def publish(self, tasks: Sequence[TaskMessage]) -> None:
         """Schedule task messages and return at once."""

@@ -10,7 +10,7 @@ from config.settings import Settings
 from pipeline.accounts import leads
 from pipeline.accounts.api_keys import ADMIN, READ
 from pipeline.accounts.schemas import MAX_LEAD_MINUTES, LeadChanges, LeadsView
-from pipeline.core.errors import ASK_FOR_LIVE, NotFound, Refused
+from pipeline.core.errors import NotFound, Refused
 from pipeline.core.json_input import parse_json
 from pipeline.interfaces.durations import format_countdown
 from pipeline.interfaces.pages.input import Input, fill_form, read_errors, read_whole_number
@@ -60,11 +60,6 @@ def _page(visit: Visit, mode: str, fields: Form, refused: Refused | None) -> Res
     if mode not in leads.MODES:
         raise NotFound(f"no plan has this mode of transport; take one of {', '.join(leads.MODES)}")
     kept = leads.show_leads(visit.runtime, visit.account_id)
-    why_not = ""
-    if not visit.caller.has_role(ADMIN):
-        why_not = "An administrator of the account can change them."
-    elif visit.caller.test:
-        why_not = f"Test mode must not change them: {leads.OF_LIVE}; {ASK_FOR_LIVE}."
     return visit.page(
         "console/people/deadline_leads.html",
         refused=refused,
@@ -73,7 +68,7 @@ def _page(visit: Visit, mode: str, fields: Form, refused: Refused | None) -> Res
         rows={each: _describe(kept, each) for each in leads.MODES},
         defaults=_describe_defaults(visit.runtime.settings),
         form=fill_form(_list_inputs(kept, mode), fields, read_errors(refused)),
-        why_not=why_not,
+        why_not=visit.explain_unchangeable("deadline leads"),
     )
 
 

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from pipeline.accounts import print_settings
 from pipeline.accounts.api_keys import ADMIN, READ
 from pipeline.accounts.print_settings import ENGLISH, FRENCH
-from pipeline.core.errors import ASK_FOR_LIVE, InsufficientRole, NotFound, Refused, ValidationFailed
+from pipeline.core.errors import InsufficientRole, NotFound, Refused, ValidationFailed, explain_live
 from pipeline.documents.pdf.logos import MAX_BYTES
 from pipeline.interfaces.pages.input import read_errors
 from pipeline.interfaces.pages.pages import ConsoleRoute, Fields, Visit, Visitor, redirect_to
@@ -87,7 +87,7 @@ def _picture(png: bytes) -> Response:
 def _check_may_change(visit: Visit) -> None:
     visit.caller.require(ADMIN)
     if visit.caller.test:
-        raise InsufficientRole(f"print settings are those of live exports, too; {ASK_FOR_LIVE}")
+        raise InsufficientRole(explain_live("print settings"))
 
 
 def _page(visit: Visit, refused: Refused | None = None) -> Response:
@@ -95,16 +95,11 @@ def _page(visit: Visit, refused: Refused | None = None) -> Response:
     with visit.runtime.db.read() as session:
         settings = print_settings.find_print_settings(session, visit.account_id)
         logo = print_settings.find_logo(session, visit.account_id)
-    why_not = ""
-    if not visit.caller.has_role(ADMIN):
-        why_not = "An administrator of the account can change them."
-    elif visit.caller.test:
-        why_not = f"Test mode must not change them: they are those of live exports, too; {ASK_FOR_LIVE}."
     return visit.page(
         "console/people/print_settings.html",
         refused=refused,
         french=settings.french,
         logo=logo,
-        why_not=why_not,
+        why_not=visit.explain_unchangeable("they"),
         error=" ".join(read_errors(refused).values()),
     )
