@@ -280,15 +280,7 @@ def _find_superseded(session: Session, context: StepContext) -> SupersededHandof
 
 def _find_corrected(session: Session, context: StepContext) -> list[CorrectedEntry]:
     return [
-        CorrectedEntry(
-            export_id=row.export_id,
-            revision=row.revision,
-            submission_id=row.submission_id,
-            unit_ref=row.unit_ref,
-            customs_package_number=row.package_number,
-            entry_number=row.entry_number,
-            status=row.headline,
-        )
+        CorrectedEntry(**row._asdict())
         for row in find_filed_entries(
             session, context.account_id, context.batch_id, test=context.test, before=context.revision
         )

@@ -14,7 +14,7 @@ from pipeline.core.findings import Finding
 from pipeline.core.runtime import Runtime
 from pipeline.core.trace_context import TraceContext
 from pipeline.customs.rules_reader import watch_rules
-from pipeline.deliveries.entries.entries import find_filed_entries
+from pipeline.deliveries.entries.entries import find_filed_entries, name_entries
 from pipeline.deliveries.outbox import retractions
 from pipeline.deliveries.outbox.outbox import DeliveryStream
 from pipeline.exports import events, queries
@@ -176,7 +176,7 @@ def _check_amendable(old: Export, newest: Export) -> None:
 def _check_not_filed(session: Session, new: Export) -> None:
     filed = find_filed_entries(session, new.account_id, new.batch_id, test=new.test, before=new.revision)
     if filed:
-        named = ", ".join(f"{each.package_number} ({each.entry_number or 'no number yet'})" for each in filed[:20])
+        named = name_entries((each.customs_package_number, each.entry_number) for each in filed[:20])
         raise EntryFiled(
             f"the entry of {named} is filed, so another one would be a second entry of the same goods; send"
             " afterFiling=correction if the plan corrects it, or ask the customs broker to cancel the entry",

@@ -5,7 +5,7 @@ from sqlmodel import Session, col
 
 from pipeline.core.errors import EntryFiled, InvalidState
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries.entries.entries import read_answers, read_package_numbers
+from pipeline.deliveries.entries.entries import name_entries, read_answers, read_package_numbers
 from pipeline.deliveries.entries.facets import EntryFacets, fold_entries, summarize_entries
 from pipeline.deliveries.models import BrokerSubmission, Delivery
 from pipeline.deliveries.outbox import retractions
@@ -62,17 +62,13 @@ def withdraw_export(
 
 
 def _check_not_filed(entries: dict[str, EntryFacets]) -> None:
-    filed = {number: entry for number, entry in entries.items() if entry.is_filed}
+    filed = [(number, entry.entry_number) for number, entry in entries.items() if entry.is_filed]
     if filed:
         raise EntryFiled(
-            f"the entry of {_name_entries(filed)} is filed, so the export cannot be withdrawn; ask the customs broker to"
+            f"the entry of {name_entries(filed)} is filed, so the export cannot be withdrawn; ask the customs broker to"
             " cancel the entry",
-            details={"entryNumbers": [each.entry_number for each in filed.values()]},
+            details={"entryNumbers": [entry_number for _, entry_number in filed]},
         )
-
-
-def _name_entries(filed: dict[str, EntryFacets]) -> str:
-    return ", ".join(f"{number} ({each.entry_number or 'no number yet'})" for number, each in filed.items())
 
 
 def _may_have_handoff(session: Session, export_id: str, status: SubmissionState) -> bool:

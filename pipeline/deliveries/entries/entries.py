@@ -1,7 +1,7 @@
 """The rows of entries, and the answers that they are folded from."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy import Row, func, select
@@ -108,8 +108,7 @@ def count_headlines(session: Session, export_id: str) -> dict[str, Counter[str]]
 def find_filed_entries(session: Session, account_id: str, batch_id: str, *, test: bool, before: int) -> list[Row[Any]]:
     """Return the filed entries of the batch's revisions `before` one: of each customs package the newest.
 
-    Each has `export_id`, `revision`, `submission_id`, `unit_ref`, `package_number`, `entry_number` and `headline`. A
-    cancelled entry counts as not filed.
+    Each has the members of a `CorrectedEntry`. A cancelled entry counts as not filed.
     """
     query = (
         select(
@@ -117,9 +116,9 @@ def find_filed_entries(session: Session, account_id: str, batch_id: str, *, test
             _exports.revision,
             _entries.submission_id,
             _units.unit_ref,
-            _entries.package_number,
+            _entries.package_number.label("customs_package_number"),
             _entries.entry_number,
-            _entries.headline,
+            _entries.headline.label("status"),
         )
         .join_from(table(Export), table(BrokerSubmission), _submissions.export_id == _exports.id)
         .join(table(CustomsEntry), _entries.submission_id == _submissions.id)
@@ -134,7 +133,12 @@ def find_filed_entries(session: Session, account_id: str, batch_id: str, *, test
         )
         .order_by(_exports.revision, _units.unit_no)
     )
-    return list({row.package_number: row for row in session.execute(query)}.values())
+    return list({row.customs_package_number: row for row in session.execute(query)}.values())
+
+
+def name_entries(filed: Iterable[tuple[str, str | None]]) -> str:
+    """Return the numbers of customs packages, each with its entry number."""
+    return ", ".join(f"{package} ({entry or 'no number yet'})" for package, entry in filed)
 
 
 def read_stored(session: Session, export_id: str, submission_id: str) -> dict[str, dict[str, Any]]:
