@@ -74,6 +74,9 @@ class RulesetRef(StrictModel):
     as_of: Day
 
 
+ModeOfTransport = Literal["truck", "rail", "air", "vessel", "mail", "other"]
+
+
 class EntryPart(StrictModel):
     """The place of an entry among those of one shipment, such as 1 of 2."""
 
@@ -86,7 +89,7 @@ class Entry(StrictModel):
 
     type: Annotated[str, Field(pattern=r"^[0-9]{2}$", description="CBP entry type, such as 01 or 11")]
     port_of_entry: Annotated[str, Field(pattern=r"^[0-9]{4}$", description="Schedule D")]
-    mode_of_transport: Literal["truck", "rail", "air", "vessel", "mail", "other"]
+    mode_of_transport: ModeOfTransport
     carrier_scac: Annotated[str, Field(pattern=r"^[A-Z]{2,4}$")] | None = None
     shipment_control_number: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,30}$")] | None = None
     manifest_quantity: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,7}$", description="Packages")] | None = None

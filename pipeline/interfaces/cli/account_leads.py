@@ -1,6 +1,5 @@
 """`exports accounts leads`: how long before an arrival the next status is due, by mode of transport."""
 
-from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -8,6 +7,7 @@ import typer
 from pipeline.accounts import leads
 from pipeline.accounts.schemas import MAX_LEAD_MINUTES, LeadChanges, LeadsView, ModeLeads
 from pipeline.exports.audit_trail import COMMAND_LINE
+from pipeline.exports.schemas.plan import ModeOfTransport
 from pipeline.exports.schemas.plan import as_json as to_json
 from pipeline.interfaces.cli.account_domains import AccountId
 from pipeline.interfaces.cli.output import (
@@ -21,19 +21,9 @@ from pipeline.interfaces.cli.output import (
 )
 from pipeline.interfaces.cli.session import open_current_runtime
 
-
-class Mode(StrEnum):
-    """The modes of transport of a plan."""
-
-    TRUCK = "truck"
-    RAIL = "rail"
-    AIR = "air"
-    VESSEL = "vessel"
-    MAIL = "mail"
-    OTHER = "other"
-
-
-OfMode = Annotated[Mode | None, typer.Argument(metavar="[MODE]", help="Without it, the leads are only shown.")]
+OfMode = Annotated[
+    ModeOfTransport | None, typer.Argument(metavar="[MODE]", help="Without it, the leads are only shown.")
+]
 Received = Annotated[
     int | None, typer.Option(min=0, max=MAX_LEAD_MINUTES, help="Minutes before the arrival: the broker can read it.")
 ]
@@ -68,7 +58,7 @@ def set_leads(
         if mode is None:
             kept = leads.show_leads(runtime, account)
         else:
-            changes = LeadChanges.model_validate({mode.value: new})
+            changes = LeadChanges.model_validate({mode: new})
             kept = leads.change_leads(runtime, account, changes, changed_by=COMMAND_LINE)
     print_result({"id": account, "leads": to_json(kept)}, _build_table(kept), as_json=as_json)
 
