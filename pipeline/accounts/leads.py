@@ -7,8 +7,8 @@ from sqlalchemy import null, select, update
 from sqlmodel import Session, col
 
 from pipeline.accounts.schemas import LeadChanges, LeadsView, ModeLeads, OwnLeads
-from pipeline.accounts.service import account_not_found
-from pipeline.core.errors import InsufficientRole, explain_live
+from pipeline.accounts.service import account_not_found, explain_live
+from pipeline.core.errors import InsufficientRole
 from pipeline.core.runtime import Runtime
 from pipeline.exports.audit_trail import Action, record_act
 from pipeline.exports.models import Account

@@ -11,9 +11,9 @@ from sqlmodel import Session, col
 
 from pipeline.accounts.models import Partner
 from pipeline.accounts.schemas import LogoView, PrintSettingsChanges, PrintSettingsView
-from pipeline.accounts.service import account_not_found
+from pipeline.accounts.service import account_not_found, explain_live
 from pipeline.core.db import table
-from pipeline.core.errors import InsufficientRole, ValidationFailed, explain_live
+from pipeline.core.errors import InsufficientRole, ValidationFailed
 from pipeline.core.runtime import Runtime
 from pipeline.documents.pdf.logos import Logo, prepare_logo, read_logo
 from pipeline.exports.audit_trail import Action, record_act

@@ -10,7 +10,7 @@ from sqlmodel import Session, col, select
 from pipeline.accounts.api_keys import Caller, Mode
 from pipeline.accounts.models import ApiKey
 from pipeline.accounts.schemas import OwnKey
-from pipeline.core.errors import NotFound, ValidationFailed
+from pipeline.core.errors import ASK_FOR_LIVE, NotFound, ValidationFailed
 from pipeline.core.field_types import check_printable
 from pipeline.core.runtime import Runtime
 from pipeline.core.text_safety import check_readable
@@ -19,6 +19,11 @@ from pipeline.exports.models import Account
 
 _ACCOUNT_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")
 _GS1_PREFIX = re.compile(r"^[0-9]{4,12}$")
+
+
+def explain_live(subject: str) -> str:
+    """Return why test mode must not change settings of an account, and the remedy."""
+    return f"{subject} are those of live exports, too; {ASK_FOR_LIVE}"
 
 
 def account_not_found(account_id: str) -> NotFound:

@@ -240,14 +240,8 @@ class InsufficientRole(Refused):
 
 #: The remedy if a caller in test mode asks for what concerns live exports.
 ASK_FOR_LIVE: Final = "use a live key, or ask a person who may act on live exports"
-
 #: The same for every cause, so that callers cannot probe links.
 NO_LINK: Final = "there is no such link"
-
-
-def explain_live(subject: str) -> str:
-    """Return why test mode must not change settings of an account, and the remedy."""
-    return f"{subject} are those of live exports, too; {ASK_FOR_LIVE}"
 
 
 class ForeignForm(InsufficientRole):

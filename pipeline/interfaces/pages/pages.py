@@ -15,9 +15,10 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from pipeline.accounts.api_keys import ADMIN, Caller
+from pipeline.accounts.service import explain_live
 from pipeline.accounts.sessions import find_caller_by_session
 from pipeline.core import tenancy
-from pipeline.core.errors import DatabaseBusy, InsufficientRole, PayloadTooLarge, Refused, SignInFailed, explain_live
+from pipeline.core.errors import DatabaseBusy, InsufficientRole, PayloadTooLarge, Refused, SignInFailed
 from pipeline.core.runtime import Runtime
 from pipeline.core.signed_text import Signatures
 from pipeline.core.templating import add_filters, render, render_pieces

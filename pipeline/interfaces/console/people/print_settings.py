@@ -8,7 +8,8 @@ from starlette.responses import Response
 from pipeline.accounts import print_settings
 from pipeline.accounts.api_keys import ADMIN, READ
 from pipeline.accounts.print_settings import ENGLISH, FRENCH
-from pipeline.core.errors import InsufficientRole, NotFound, Refused, ValidationFailed, explain_live
+from pipeline.accounts.service import explain_live
+from pipeline.core.errors import InsufficientRole, NotFound, Refused, ValidationFailed
 from pipeline.documents.pdf.logos import MAX_BYTES
 from pipeline.interfaces.pages.input import read_errors
 from pipeline.interfaces.pages.pages import ConsoleRoute, Fields, Visit, Visitor, redirect_to
