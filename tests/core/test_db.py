@@ -212,6 +212,7 @@ assert connection() is before, "the child closed its parent's connection"
 """
 
 
+@pytest.mark.system
 def test_forked_child_does_not_use_its_parents_connections(database_url: str) -> None:
     ended = run_interpreter(FORKS, EXPORTS_DATABASE_URL=database_url, EXPORTS_SECRET_KEY=secrets.token_hex())
     assert (ended.returncode, ended.stderr) == (0, "")

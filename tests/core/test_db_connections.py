@@ -68,6 +68,7 @@ def test_default_isolation_of_the_server_changes_no_transaction(postgres_server:
 
 
 @pytest.mark.parametrize("trusted_seconds", [0, 3600])
+@pytest.mark.system
 def test_restarted_server_is_used_again_at_once(
     own_server: OwnServer, monkeypatch: pytest.MonkeyPatch, trusted_seconds: int
 ) -> None:

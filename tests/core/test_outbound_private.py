@@ -106,6 +106,7 @@ def connection_attempts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @table(("channel", "host"), product(CHANNELS, PRIVATE_HOSTS))
+@pytest.mark.system
 def test_reserved_address_is_not_reached_if_private_addresses_are_allowed(
     channel: str, host: str, connection_attempts: list[str]
 ) -> None:

@@ -130,6 +130,7 @@ with tracing.open_span("parent again"):
 """
 
 
+@pytest.mark.system
 def test_forked_processes_send_their_own_spans_once(tmp_path: Path) -> None:
     with Collector() as collector:
         ended = run_interpreter(

@@ -1,5 +1,7 @@
 """The overview of a plan per line and agency: what is present, what is missing, what needs a person."""
 
+import pytest
+
 from pipeline.customs.overview import CBP, DUTIES, PLAN, USMCA, plan_overview
 from pipeline.exports.schemas.plan import Plan
 from tests.customs.cases import DEAR, PAN, SHIRT, UNIT, findings, pga_row, with_changes
@@ -75,6 +77,7 @@ def test_agency_data_have_labels() -> None:
     assert shown == (["CP1 REF: batchNote, Product id"], [], ["V14-DATA certifier id", "V14-DATA version id"])
 
 
+@pytest.mark.system
 def test_overview_of_ten_times_the_lines_costs_ten_times_as_much() -> None:
     some, many = (Plan.model_validate(plan(1, lines, lines)) for lines in (400, 4_000))
     assert len(plan_overview(many, [])) == 10_669

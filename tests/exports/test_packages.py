@@ -290,6 +290,7 @@ def test_line_without_package_is_named_in_the_finding() -> None:
     assert finding.message.endswith("but the packages hold 0: no package names the line.")
 
 
+@pytest.mark.system
 def test_check_time_grows_linearly_with_packages() -> None:
     some, many = (Plan.model_validate(plan(1, lines, 2 * lines)) for lines in (400, 4_000))
     assert check_plan(many) == []
@@ -308,6 +309,7 @@ def build_tower(height: int) -> Json:
     return made
 
 
+@pytest.mark.system
 def test_high_tower_of_packages_is_checked_in_linear_time() -> None:
     low, high = build_tower(399), build_tower(3_999)
     small, circle = (

@@ -15,6 +15,9 @@ from tests.support import factories
 from tests.workflow.conftest import WorkflowHarness
 from tests.workflow.revisions import execute_export
 
+pytestmark = pytest.mark.system
+
+
 #: Answers of an older version to one handoff each: status, and the minute that the customs broker said.
 STORED: list[list[tuple[str, int | None]]] = [
     [],

@@ -20,6 +20,9 @@ from tests.support import factories
 from tests.workflow.conftest import WorkflowHarness
 from tests.workflow.revisions import deliver_all, execute_export
 
+pytestmark = pytest.mark.system
+
+
 #: Bytes that are not UTF-8, stored as text.
 NO_TEXT = sa.text("CAST(x'ff' AS TEXT)")
 

@@ -101,6 +101,7 @@ def list_remaining_canaries(workflow: WorkflowHarness) -> Mapping[str, set[str]]
     return known
 
 
+@pytest.mark.system
 def test_purged_plan_leaves_words_only_in_documented_places(mail_workflow: WorkflowHarness, tmp_path: Path) -> None:
     whole = build_whole_plan() | {"accountId": factories.ACCOUNT, "batchId": "executed"}
     whole["broker"], whole["warehouse"] = {"id": BROKER}, {"id": factories.WAREHOUSE}

@@ -3,7 +3,11 @@
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.support import reached
+
+pytestmark = pytest.mark.system
 
 
 def test_nearest_tests_come_first_and_those_of_the_whole_service_do_not() -> None:

@@ -140,6 +140,7 @@ def test_message_without_a_question_changes_neither_inbox_nor_deadline(workflow:
     assert count_damaged(workflow) == 0
 
 
+@pytest.mark.system
 def test_unsafe_characters_are_replaced_and_long_conversations_have_pages(workflow: WorkflowHarness) -> None:
     export_id = ask(workflow)
     write(workflow, export_id, "m-0", "a\u202eb\u0007")

@@ -194,6 +194,7 @@ def test_open_claim_leaves_dependent_heading_open() -> None:
     assert {"9903.05.90", "9903.05.29"} <= set(offer_headings(light, "S301_FL"))
 
 
+@pytest.mark.system
 def test_thousands_of_codes_are_decided() -> None:
     codes = sorted({(code + "000000")[:10] for held in ruleset().resolved_lists for code in held.codes})[:3_000]
     assert sum(len(decide_headings(LineFacts(code, "CN", AUTUMN)).certain) for code in codes) > 3_000

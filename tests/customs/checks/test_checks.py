@@ -178,6 +178,7 @@ def build_tower(height: int) -> Json:
 
 
 @pytest.mark.parametrize("build", [build_tower, lambda lines: plan(1, lines, lines)], ids=["nested", "lines"])
+@pytest.mark.system
 def test_ten_times_the_packages_or_lines_cost_ten_times_as_much(build: Callable[[int], Json]) -> None:
     def check(checked: Plan) -> None:
         assert check_plan(checked, on=TODAY) == []

@@ -191,6 +191,7 @@ def test_deposits_are_in_the_duty_of_their_line() -> None:
     assert "the duty of softwood for 1 line: check: look the deposit rate up" in declared.missing
 
 
+@pytest.mark.system
 def test_ten_times_the_different_lines_cost_ten_times_as_much() -> None:
     def build(count: int) -> tuple[Unit, TariffFacts]:
         data = unit_data(1)

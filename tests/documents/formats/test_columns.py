@@ -158,6 +158,7 @@ def test_no_text_becomes_a_formula(text: str) -> None:
 
 
 @table("text", SIGNED)
+@pytest.mark.system
 def test_harmless_text_with_sign_is_unchanged(text: str) -> None:
     phone = text.ljust(3, "0")
     invoice = sample(1, change={"lines/0/sku": text, "parties/exporterContact/phone": phone})
@@ -266,6 +267,7 @@ def test_text_too_long_for_cell_is_replaced() -> None:
 @given(
     st.text(st.characters(exclude_categories=["Cc", "Cs"], exclude_characters="\ufffe\uffff"), min_size=1, max_size=80)
 )
+@pytest.mark.system
 def test_any_text_round_trips_in_both_tables(text: str) -> None:
     text = text.strip() or "x"
 
@@ -327,6 +329,7 @@ COLUMNS = {
 
 
 @given(TREATMENTS)
+@pytest.mark.system
 def test_columns_round_trip_treatment(treatment: Treatment) -> None:
     columns = read_columns(COLUMNS, treatment) | {"treatment_undetermined": treatment.undetermined}
     texts = {

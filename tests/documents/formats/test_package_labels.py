@@ -150,6 +150,7 @@ def test_label_counts_many_contents(count: int, *, counted: bool) -> None:
     assert (f"{count} different articles" in text, "PAN-24" in text) == (counted, not counted)
 
 
+@pytest.mark.system
 def test_labels_in_parts_lose_none_and_are_archivable(monkeypatch: pytest.MonkeyPatch) -> None:
     invoice = labelled(30)
     with monkeypatch.context() as patch:

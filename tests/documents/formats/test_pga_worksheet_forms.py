@@ -82,6 +82,7 @@ def test_unit_without_such_agencies_has_no_form() -> None:
 
 
 @pytest.mark.parametrize("limit", [2, 5])
+@pytest.mark.system
 def test_forms_in_parts_lose_no_line(limit: int) -> None:
     invoice = build_invoice(lacey(), lines=9, lots=9)
     assert invoice.worksheet is not None

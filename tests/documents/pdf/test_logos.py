@@ -109,6 +109,7 @@ def test_hostile_picture_is_refused_with_a_remedy(body: bytes, reason: str) -> N
     assert raised.value.field == "/logo"
 
 
+@pytest.mark.system
 def test_bombs_do_no_harm() -> None:
     large = save_picture(Image.new("RGB", (MAX_SIDE, MAX_SIDE)))
     assert len(large) < 60_000

@@ -109,6 +109,7 @@ def test_idempotency_key_is_short_and_printable(harness: ApiHarness, key: str) -
 
 
 @pytest.mark.parametrize("keys", [1, 50])
+@pytest.mark.system
 def test_fifty_concurrent_requests_give_one_export(open_harness: Open, keys: int) -> None:
     harness = open_harness(database_timeout_seconds=60)
     bearer = harness.key("execute").bearer

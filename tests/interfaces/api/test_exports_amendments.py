@@ -71,6 +71,7 @@ def test_amend_with_if_match_needs_the_current_version(harness: ApiHarness) -> N
     assert harness.rows()["exports"] == 2
 
 
+@pytest.mark.system
 def test_concurrent_amendments_with_one_etag_give_one_revision(open_harness: Open, database_url: str) -> None:
     harness = open_harness(database_url, database_timeout_seconds=60)
     old = execute_plan(harness)

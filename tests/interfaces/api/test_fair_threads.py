@@ -116,6 +116,7 @@ async def test_wait_for_a_thread_ends_at_the_deadline() -> None:
     callers.tasks[1].cancel()
 
 
+@pytest.mark.system
 async def test_accounts_calls_that_hang_leave_threads_to_others(
     harness: ApiHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -146,6 +146,7 @@ def fuzz_headers(examples: int) -> None:
 NAMES: Final = sorted(parsers(ROOT))
 
 
+@pytest.mark.system
 def test_message_properties_of_any_shape_are_accepted_or_ignored() -> None:
     fuzz_headers(300)
 
@@ -163,6 +164,7 @@ def test_message_trace_is_taken_from_its_properties() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.system
 def test_parser_accepts_or_rejects_mangled_input(name: str, tmp_path: Path) -> None:
     fuzz_parser(name, tmp_path, 150)
 

@@ -112,6 +112,7 @@ def test_body_of_any_shape_needs_at_most_three_times_its_size(name: str, monkeyp
     assert measure_growth(body) <= MAX_GROWTH * len(body) + FIXED_BYTES
 
 
+@pytest.mark.system
 def test_body_with_the_maximum_of_values_needs_bounded_memory() -> None:
     body = b'{"units":[' + b",".join(b'"text %07d"' % number for number in range(1_999_000)) + b"]}"
     assert measure_growth(body) <= MAX_BYTES_OF_VALUES

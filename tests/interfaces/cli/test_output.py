@@ -171,6 +171,7 @@ def test_lines_are_printed_at_intervals_without_a_terminal_or_colours(
     assert console.file.getvalue() == "comparing exports: 1,000 of 2,000\n3 messages\n"  # type: ignore[attr-defined]
 
 
+@pytest.mark.system
 def test_bar_of_an_import_is_on_standard_error_only(commands: Commands, tmp_path: Path) -> None:
     screen, terminal_end = pty.openpty()
     done = subprocess.Popen(

@@ -25,6 +25,7 @@ def split_requests(text: str) -> tuple[str, dict[str, str]]:
     return head, requests
 
 
+@pytest.mark.system
 def test_each_call_that_a_key_may_make_is_a_request(commands: Commands) -> None:
     head, requests = split_requests(commands("schema", "http").stdout)
     operations = [

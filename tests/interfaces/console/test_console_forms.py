@@ -260,6 +260,7 @@ AFTER_A_PRESS: Final = frozenset(
 )
 
 
+@pytest.mark.system
 def test_every_form_of_the_console_has_a_test_of_its_effect(harness: ApiHarness) -> None:
     client, addresses = build_pages(harness)
     found = find_forms(client, [*addresses.values(), "/console/sign-in"])
@@ -268,6 +269,7 @@ def test_every_form_of_the_console_has_a_test_of_its_effect(harness: ApiHarness)
     assert unreached - AFTER_A_PRESS == set()
 
 
+@pytest.mark.system
 def test_every_form_of_the_portal_has_a_test_of_its_effect(harness: ApiHarness) -> None:
     client, _, addresses = build_addresses(harness)
     found = find_forms(client, [*addresses.values(), "/portal/secret", "/portal/verify"])

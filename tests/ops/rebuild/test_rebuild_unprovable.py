@@ -21,6 +21,8 @@ from tests.support import factories
 from tests.workflow.conftest import WorkflowHarness
 from tests.workflow.revisions import execute_export, list_pending
 
+pytestmark = pytest.mark.system
+
 
 def test_rebuild_without_apply_writes_nothing(workflow: WorkflowHarness) -> None:
     export_id = run_answered_export(workflow)

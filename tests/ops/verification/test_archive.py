@@ -216,6 +216,7 @@ def test_renamed_member_is_reported_by_both_names(raw_bundle: bytes, verify_byte
     assert (found[CSV], found[other]) == ("it is missing", "neither a unit nor the message names it")
 
 
+@pytest.mark.system
 def test_swapped_documents_of_two_units_are_reported(bundle: Bundle, verify_bytes: Verify) -> None:
     for path in [path for path in bundle.members if path.startswith("0001-U1/")]:
         other = path.replace("0001-U1", "0002-U2")
@@ -240,6 +241,7 @@ def other(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         yield Bundle.from_zip(pack_bundle(runtime, execute_to_handoff(runtime, plan)))
 
 
+@pytest.mark.system
 def test_members_of_another_bundle_are_reported(bundle: Bundle, other: Bundle, verify_bytes: Verify) -> None:
     assert bundle.members.keys() == other.members.keys()
     for path in bundle.members:

@@ -209,6 +209,7 @@ def test_lines_that_do_not_exist_or_are_purged_have_a_clear_page(harness: ApiHar
     assert (purged.status_code, "the export was purged" in purged.text) == (404, True)
 
 
+@pytest.mark.system
 def test_large_export_is_bounded_and_its_lists_go_on(harness: ApiHarness, client: httpx.Client) -> None:
     export_id = run(harness, factories.plan(units=23, lines=3, packages=1))
     page = client.get(f"/console/exports/{export_id}").text

@@ -88,6 +88,7 @@ def test_example_belongs_to_the_account(harness: ApiHarness) -> None:
 
 
 @pytest.mark.pdf_engine
+@pytest.mark.system
 def test_other_requests_do_not_wait_for_the_renderer(harness: ApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(examples, "_rendered", BuildCache("the example documents", most_kept=1))
     register(harness)

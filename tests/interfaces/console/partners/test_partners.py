@@ -150,6 +150,7 @@ def test_dead_letter_is_listed_explained_and_resent(webhook_harness: ApiHarness,
 
 
 @pytest.mark.usefixtures("treat_as_internet")
+@pytest.mark.system
 def test_delivery_page_shows_request_and_response_of_each_attempt(webhook_harness: ApiHarness, endpoint: Any) -> None:
     hook = endpoint(Script(503, b"<b>busy</b>", headers={"Retry-After": "0", "Set-Cookie": "a=secret"}), Script(410))
     secret = register(webhook_harness, f"{hook.url}/in?token=secret")
