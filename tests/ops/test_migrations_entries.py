@@ -17,7 +17,6 @@ from tests.workflow.revisions import execute_export
 
 pytestmark = pytest.mark.system
 
-
 #: Answers of an older version to one handoff each: status, and the minute that the customs broker said.
 STORED: list[list[tuple[str, int | None]]] = [
     [],

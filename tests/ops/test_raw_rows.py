@@ -22,7 +22,6 @@ from tests.workflow.revisions import deliver_all, execute_export
 
 pytestmark = pytest.mark.system
 
-
 #: Bytes that are not UTF-8, stored as text.
 NO_TEXT = sa.text("CAST(x'ff' AS TEXT)")
 

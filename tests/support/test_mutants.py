@@ -10,7 +10,6 @@ from tests.support.mutants import Mutant, list_mutants, run_tests, sample
 
 pytestmark = pytest.mark.system
 
-
 SOURCE = '''
 LIMIT = 3 if 1 == 1 else 4
 

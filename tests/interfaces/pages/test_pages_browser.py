@@ -7,7 +7,6 @@ from io import BytesIO
 from zoneinfo import ZoneInfo
 
 import pytest
-from playwright.sync_api import Route
 from pypdf import PdfReader
 from sqlalchemy import update
 
@@ -134,11 +133,8 @@ def test_page_says_that_another_server_answered_or_none(harness: ApiHarness, mon
         assert page.locator("#main tbody tr").count() == 3
         page.route("**/console/live*", lambda route: route.fulfill(status=429))
         page.unroute("**/console/exports")
-        slow: list[Route] = []
-        page.route("**/console.js", lambda route: slow.insert(0, route))
-        page.reload(wait_until="commit")
-        page.wait_for_timeout(500)
-        slow[0].continue_()
+        page.route("**/console.js", lambda route: (page.wait_for_timeout(500), route.continue_()))
+        page.reload()
         page.get_by_text("the service refused its connection").wait_for()
 
 
