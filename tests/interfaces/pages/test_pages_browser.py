@@ -7,6 +7,7 @@ from io import BytesIO
 from zoneinfo import ZoneInfo
 
 import pytest
+from playwright.sync_api import Request, Route
 from pypdf import PdfReader
 from sqlalchemy import update
 
@@ -113,6 +114,11 @@ def test_page_keeps_its_content_when_a_refresh_fails(
         assert page.locator("#trouble > p:visible").count() == 0
 
 
+def continue_late(route: Route, request: Request) -> None:
+    request.frame.page.wait_for_timeout(500)  # other routes are answered meanwhile
+    route.continue_()
+
+
 def test_page_says_that_another_server_answered_or_none(harness: ApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "_PAUSE_SECONDS", 0.05)
     harness.execute(factories.plan(batch="one"))
@@ -133,7 +139,7 @@ def test_page_says_that_another_server_answered_or_none(harness: ApiHarness, mon
         assert page.locator("#main tbody tr").count() == 3
         page.route("**/console/live*", lambda route: route.fulfill(status=429))
         page.unroute("**/console/exports")
-        page.route("**/console.js", lambda route: (page.wait_for_timeout(500), route.continue_()))
+        page.route("**/console.js", continue_late)
         page.reload()
         page.get_by_text("the service refused its connection").wait_for()
 
