@@ -15,8 +15,11 @@ pytestmark = pytest.mark.clock
 #: The plan as of the day for which the builders made it.
 OFFLINE = ("preflight", "--offline", "--on", str(factories.TODAY))
 
+#: The service of these tests may have executed the builders' own invoices, which is a finding.
+PLAN = factories.plan(invoice="PREFLIGHT-")
+
 OPEN = factories.change_plan(
-    factories.change_plan(factories.plan(), "/units/0/lines/0/treatment/section232/0/countryOfMeltAndPour", None),
+    factories.change_plan(PLAN, "/units/0/lines/0/treatment/section232/0/countryOfMeltAndPour", None),
     "/units/0/invoice/charges/0/code",
     "handling",
 )
@@ -58,7 +61,7 @@ def without_tariff(report: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_json_report_is_the_services_report(service: Commands, tmp_path: Path) -> None:
-    path = write_plan(tmp_path, factories.plan())
+    path = write_plan(tmp_path, PLAN)
     assert without_tariff(service.json("preflight", path)) == service.json("preflight", "--offline", path)
     path = write_plan(tmp_path, OPEN)
     blocked, offline = service("preflight", path, "--json"), service("preflight", "--offline", path, "--json")
@@ -106,7 +109,7 @@ def test_json_report_includes_the_table(commands: Commands, tmp_path: Path) -> N
 def test_missing_or_expired_approval_is_reported(
     service: Commands, tmp_path: Path, approval: object, pointer: str, message: str, label: str
 ) -> None:
-    path = write_plan(tmp_path, factories.plan(approval=approval))
+    path = write_plan(tmp_path, factories.plan(approval=approval, invoice="PREFLIGHT-"))
     for command in (("preflight",), OFFLINE):
         shown = service(*command, path, "--json")
         report = json.loads(shown.stdout)
