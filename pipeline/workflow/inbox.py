@@ -13,6 +13,7 @@ from pipeline.accounts.models import Partner
 from pipeline.accounts.states import PartnerState
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries.arrivals import describe_arrival
+from pipeline.deliveries.entries.entries import find_without_bill
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.outcomes import HANDOFF, has_arrived, outcome_search
 from pipeline.deliveries.schemas.messages import MessageType
@@ -50,6 +51,10 @@ _REASONS: Final = {
 }
 
 _ARRIVED: Final = "The goods arrived, and no release is known. Call the customs broker now: the carrier may be waiting."
+
+_NO_BILL: Final = (
+    "The entry is filed, and no bill matches it. Ask the carrier for its manifest before the truck is at the port."
+)
 
 #: The conditions of the indexes of the inbox. A failed export stays in it even if its dead letters are acknowledged.
 _IN_INBOX: Final[ColumnElement[bool]] = literal_column(
@@ -230,13 +235,14 @@ def _describe_overdue(
             )
         )
     }
+    without_bill = find_without_bill(session, (row.submission_id for row in rows))
     return [
         InboxItem(
             **describe_export(row),
             cause=Cause.OVERDUE,
             partner_id=row.broker_id,
-            reason=_ARRIVED if has_arrived(row) else _REASONS[Cause.OVERDUE],
-            text=_describe_late(row),
+            reason=_explain_late(row, without_bill),
+            text=_describe_late(row, without_bill.get(row.submission_id, ())),
             delivery_id=handoffs.get(row.export_id),
             since=row.answered_at,
             deadline_at=row.deadline_at,
@@ -246,8 +252,16 @@ def _describe_overdue(
     ]
 
 
-def _describe_late(row: Row[Any]) -> str:
+def _explain_late(row: Row[Any], without_bill: Mapping[str, Sequence[str]]) -> str:
+    if has_arrived(row):
+        return _ARRIVED
+    return _NO_BILL if row.submission_id in without_bill else _REASONS[Cause.OVERDUE]
+
+
+def _describe_late(row: Row[Any], without_bill: Sequence[str]) -> str:
     text = f"last status {row.status}"
+    if without_bill:
+        text = f"{text}; no bill matches {', '.join(without_bill[:20])}"
     if row.arrives_at is None:
         return text
     return f"{describe_arrival(row.arrives_at, arrived=has_arrived(row))}; {text}"

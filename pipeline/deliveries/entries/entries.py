@@ -10,7 +10,7 @@ from sqlmodel import Session
 
 from pipeline.core.db import database_now, table
 from pipeline.core.errors import NotInHandoff
-from pipeline.deliveries.entries.facets import Answer, AnswerStatus, EntryFacets
+from pipeline.deliveries.entries.facets import AT_CUSTOMS, Answer, AnswerStatus, EntryFacets
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, CustomsEntry
 from pipeline.exports.models import Export, ExportUnit
 from pipeline.exports.schemas.submissions import EntryView
@@ -103,6 +103,23 @@ def count_headlines(session: Session, export_id: str) -> dict[str, Counter[str]]
     for row in session.execute(query):
         counted.setdefault(row.submission_id, Counter())[row.headline] = row.entries
     return counted
+
+
+def find_without_bill(session: Session, submission_ids: Iterable[str]) -> dict[str, list[str]]:
+    """Return the customs packages of each submission that are at customs and match no bill, if it has such."""
+    query = (
+        select(_entries.submission_id, _entries.package_number)
+        .where(
+            _entries.submission_id.in_(list(submission_ids)),
+            _entries.bill == AnswerStatus.BILL_UNMATCHED.value,
+            _entries.headline.in_([each.value for each in AT_CUSTOMS]),
+        )
+        .order_by(_entries.submission_id, _entries.package_number)
+    )
+    found: dict[str, list[str]] = {}
+    for row in session.execute(query):
+        found.setdefault(row.submission_id, []).append(row.package_number)
+    return found
 
 
 def find_filed_entries(session: Session, account_id: str, batch_id: str, *, test: bool, before: int) -> list[Row[Any]]:

@@ -172,6 +172,9 @@ _SEVERITY: Final[Mapping[str, int]] = {headline: place for place, headline in en
 #: The headlines after which nothing is released any more.
 _ENDED: Final = frozenset({Headline.CANCELLED, Headline.REFUSED, Headline.WITHDRAWN})
 
+#: The headlines after which customs has not released the goods yet, and nothing stands against it.
+AT_CUSTOMS: Final = frozenset({Headline.FILED, Headline.CUSTOMS_ACCEPTED, Headline.ADMISSIBLE})
+
 #: The headlines after which a person must act first, so that no further status is expected.
 IN_TROUBLE: Final = frozenset(list(Headline)[: _SEVERITY[Headline.AWAITING]])
 
@@ -238,6 +241,15 @@ class EntryFacets:
     def is_filed(self) -> bool:
         """Whether an entry is filed, and not cancelled."""
         return self.release not in (None, AnswerStatus.CANCELLED)
+
+    @property
+    def expected_after(self) -> Headline:
+        """The headline after which the next one is due. Until a bill matches, that of an entry that is not filed.
+
+        Customs does not release goods without a bill, so a person must hear of it before the truck is at the port.
+        """
+        waits_for_bill = self.bill is AnswerStatus.BILL_UNMATCHED and self.headline in AT_CUSTOMS
+        return Headline.ACCEPTED if waits_for_bill else self.headline
 
     @property
     def is_open(self) -> bool:
@@ -356,15 +368,16 @@ def summarize_entries(entries: Iterable[EntryFacets], *, withdrawing: bool = Fal
         done = every and all(each.is_withdrawn or each.release is AnswerStatus.CANCELLED for each in every)
         waits = SubmissionState.WITHDRAWING
         return EntriesStatus(SubmissionState.WITHDRAWN, None) if done else EntriesStatus(waits, waits)
-    headlines = sorted((each.headline for each in every), key=_SEVERITY.__getitem__)
+    worst = min((each.headline for each in every), key=_SEVERITY.__getitem__, default=None)
+    expected = sorted((each.expected_after for each in every), key=_SEVERITY.__getitem__)
     awaiting = SubmissionState.RECEIVED if any(each.received for each in every) else None
 
     def to_state(headline: Headline) -> SubmissionState | None:
         return awaiting if headline is Headline.AWAITING else SUBMISSION_STATES[headline]
 
-    open_ones = [each for each in headlines if each not in IN_TROUBLE and each is not Headline.RELEASED]
+    open_ones = [each for each in expected if each not in IN_TROUBLE and each is not Headline.RELEASED]
     return EntriesStatus(
-        state=to_state(headlines[0]) if headlines else awaiting,
+        state=awaiting if worst is None else to_state(worst),
         expected_after=(to_state(open_ones[0]) or SubmissionState.DELIVERED) if open_ones else None,
     )
 

@@ -10,6 +10,7 @@ from sqlmodel import Session
 
 from pipeline.accounts import recipients
 from pipeline.core.findings import Finding
+from pipeline.deliveries.entries.entries import find_without_bill
 from pipeline.deliveries.outbox import outbox
 from pipeline.deliveries.outbox.outbox import OPERATOR, DeliveryStream, Enqueued, NewNotification
 from pipeline.deliveries.outcomes import read_outcome
@@ -126,6 +127,7 @@ def enqueue_handoff_overdue(session: Session, late: OverdueStatus) -> Enqueued:
         deadline_at=late.deadline_at,
         arrives_at=late.arrives_at,
         arrived=late.has_arrived,
+        without_bill=find_without_bill(session, [late.submission_id]).get(late.submission_id, []),
         inspect=f"/api/exports/{export.id}",
     )
     # Each status is overdue only once, but a resent handoff passes through all of them again.

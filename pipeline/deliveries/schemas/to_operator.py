@@ -73,6 +73,9 @@ class HandoffOverdue(ExportMessage):
     deadline_at: AwareDatetime
     arrives_at: AwareDatetime | None = Field(None, description="When the first goods arrive by the plan, if known")
     arrived: bool = Field(False, description="Whether that time has passed without a release")
+    without_bill: list[str] = Field(
+        default_factory=list, description="The customs packages that are at customs and match no bill"
+    )
     inspect: Relative
 
 

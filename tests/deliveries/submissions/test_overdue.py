@@ -3,11 +3,13 @@
 import json
 import threading
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import update
 from sqlmodel import Session, col, select
 
+from pipeline.core.clock import format_utc
 from pipeline.core.db import database_now
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
@@ -17,7 +19,7 @@ from pipeline.deliveries.schemas.answers import AcknowledgementBody
 from pipeline.deliveries.streams import sender
 from pipeline.deliveries.submissions import broker_answers, overdue
 from pipeline.exports.models import Export
-from pipeline.workflow import read_model
+from pipeline.workflow import inbox, read_model
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
 from tests.support import factories, stored
@@ -69,7 +71,7 @@ def test_failed_overdue_notification_does_not_block_others(
     assert len(list_alarms(runtime)) == 3
 
 
-def list_alarms(runtime: Runtime) -> list[dict[str, str]]:
+def list_alarms(runtime: Runtime) -> list[dict[str, Any]]:
     rows = stored.rows(
         runtime,
         select(Notification)
@@ -112,6 +114,25 @@ def test_each_status_has_a_deadline_and_is_overdue_once(runtime: Runtime, clock:
     clock.pass_seconds(365 * DAY)
     assert overdue.notify_overdue(runtime) == []
     assert [alarm["submissionStatus"] for alarm in list_alarms(runtime)] == list(waits)
+
+
+def test_truck_without_a_bill_is_overdue_before_it_arrives(runtime: Runtime, clock: Clock) -> None:
+    export = hand_off(runtime, format_utc(clock.now + timedelta(hours=4)))
+    stored.change(runtime, update(Export).values(state="executed"))
+    record_answer(runtime, "filed")
+    record_answer(runtime, "bill_unmatched")
+    clock.pass_seconds(2 * HOUR)
+    assert len(overdue.notify_overdue(runtime)) == 1
+    (alarm,) = list_alarms(runtime)
+    assert (alarm["submissionStatus"], alarm["withoutBill"]) == ("filed", ["CP-000001"])
+    (item,) = inbox.load_inbox(runtime, export.context.account_id).items
+    assert "Ask the carrier" in item.reason
+    assert item.text.endswith("last status filed; no bill matches CP-000001")
+    record_answer(runtime, "bill_matched")
+    assert read_submission(runtime).overdue_at is None
+    clock.pass_seconds(2 * HOUR)
+    assert len(overdue.notify_overdue(runtime)) == 1  # it arrived, and is not released
+    assert list_alarms(runtime)[1]["withoutBill"] == []
 
 
 @pytest.mark.parametrize("status", ["rejected", "query", "held", "released"])
