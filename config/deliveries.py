@@ -98,9 +98,7 @@ class DeliverySettings(BaseModel):
     partner_poll_seconds: Seconds = Field(
         60, description="Interval at which a customs broker's SFTP folder or endpoint is polled for answers"
     )
-    partner_poll_days: Count = Field(
-        30, description="Days of polling after the last news of a handoff that is not released"
-    )
+    partner_poll_days: Count = Field(30, description="Days of polling after the last change of a handoff's status")
 
     # Links to documents
     document_link_seconds: Seconds = Field(

@@ -83,7 +83,7 @@ class BrokerSubmission(SQLModel, table=True):
     first_sent_back_at: datetime | None = instant_column(nullable=True)
     first_overdue_at: datetime | None = instant_column(nullable=True)
     handoff_id: str | None = None  # the customs broker's id, if it is polled for answers
-    polled_at: datetime | None = instant_column(nullable=True)
+    polled_at: datetime | None = instant_column(nullable=True)  # in the future if the next poll can wait
     error_message: str | None = None
     created_at: datetime = timestamp_column()
     updated_at: datetime = timestamp_column()

@@ -44,8 +44,10 @@ from pipeline.exports.states import UNANSWERED_STATES, SubmissionState
 
 log = structlog.get_logger(__name__)
 
-#: After the broker's first answer, entry and release take hours or days. So polls are this many times rarer.
-_SLOW_FACTOR: Final = 60
+#: After the broker's first answer, entry and release take hours or days; after a release, a hold is rare. So polls are
+#: this many times rarer.
+_ANSWERED_FACTOR: Final = 60
+_RELEASED_FACTOR: Final = 360
 _DAY_SECONDS: Final = 86_400
 
 
@@ -170,7 +172,16 @@ def _poll_submission(runtime: Runtime, submission_id: str) -> PollResult:
                 result = replace(result, refused=result.refused + 1)
             else:
                 result = _count_receipt(result, recorded=receipt.recorded)
+    if result.recorded:
+        _poll_soon(runtime, submission_id)
     return result
+
+
+def _poll_soon(runtime: Runtime, submission_id: str) -> None:
+    """Poll again after one interval: more may follow the news, and the status may be another one."""
+    of_submission = col(BrokerSubmission.id) == submission_id, col(BrokerSubmission.polled_at) > database_now()
+    with runtime.db.write() as session:
+        session.execute(update(BrokerSubmission).where(*of_submission).values(polled_at=database_now()))
 
 
 def _count_receipt(result: PollResult, *, recorded: bool) -> PollResult:
@@ -229,15 +240,18 @@ def _take_due_submissions(session: Session, settings: Settings) -> list[Poll]:
 @lru_cache(maxsize=1)
 def _take_submissions(settings: Settings) -> ReturningUpdate[str, str, str, str]:
     """Return the statement that marks the due submissions as polled and returns the columns of a `Poll`."""
-    often = col(BrokerSubmission.state).in_(UNANSWERED_STATES)
-    lately = statement_now(-settings.partner_poll_seconds)
-    since = case((often, lately), else_=statement_now(-settings.partner_poll_seconds * _SLOW_FACTOR))
-    polled_at = col(BrokerSubmission.polled_at)
+    state, polled_at = col(BrokerSubmission.state), col(BrokerSubmission.polled_at)
+    interval = settings.partner_poll_seconds
+    # One that is polled less often counts as polled in the future, so that the index finds only those that are due.
+    counts_as_polled = case(
+        (state.in_(UNANSWERED_STATES), database_now()),
+        (state == SubmissionState.RELEASED.value, database_now(interval * (_RELEASED_FACTOR - 1))),
+        else_=database_now(interval * (_ANSWERED_FACTOR - 1)),
+    )
     ready = and_(
         col(BrokerSubmission.channel) == BORDERBUDDY,
         col(BrokerSubmission.handoff_id).is_not(None),
-        polled_at <= since,
-        polled_at <= lately,  # redundant, but lets the database use an index
+        polled_at <= statement_now(-interval),
         polled_at > _poll_cutoff(settings),
         _is_open(settings),
     )
@@ -249,7 +263,7 @@ def _take_submissions(settings: Settings) -> ReturningUpdate[str, str, str, str]
             ),
             ready,
         )
-        .values(polled_at=database_now())
+        .values(polled_at=counts_as_polled)
         .returning(
             col(BrokerSubmission.account_id),
             col(BrokerSubmission.partner_id),
@@ -262,8 +276,8 @@ def _take_submissions(settings: Settings) -> ReturningUpdate[str, str, str, str]
 
 def _is_open(settings: Settings) -> ColumnElement[bool]:
     """Return the condition that a submission was sent and can still be answered."""
-    ended = (SubmissionState.PENDING.value, SubmissionState.RELEASED.value)
-    return and_(col(BrokerSubmission.state).not_in(ended), col(BrokerSubmission.updated_at) > _poll_cutoff(settings))
+    was_sent = col(BrokerSubmission.state) != SubmissionState.PENDING.value
+    return and_(was_sent, col(BrokerSubmission.updated_at) > _poll_cutoff(settings))
 
 
 def _poll_cutoff(settings: Settings) -> statement_now:

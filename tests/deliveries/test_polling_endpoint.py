@@ -137,17 +137,27 @@ def test_poll_answer_after_purge_is_dropped_and_logged(make_runtime: OpenRuntime
 def test_endpoint_is_polled_less_often_after_the_first_answer(
     make_runtime: OpenRuntime, endpoint: Start, clock: Clock
 ) -> None:
-    runtime = make_runtime(borderbuddy_url=endpoint(RECEIVED).url, partner_poll_seconds=10)
+    broker = endpoint(RECEIVED, encode_status({"id": "n-9", "status": "held"}))
+    runtime = make_runtime(borderbuddy_url=broker.url, partner_poll_seconds=10)
     sent = hand_over(runtime)
     asked = [Poll(factories.ACCOUNT, factories.BROKER, "borderbuddy", sent.id)]
     assert polling.take_due_polls(runtime) == []
     clock.pass_seconds(10)
     assert polling.take_due_polls(runtime) == asked
     assert polling.take_due_polls(runtime) == []
-    stored.change(runtime, update(BrokerSubmission).values(state="accepted"))
-    clock.pass_seconds(599)
-    assert polling.take_due_polls(runtime) == []
-    clock.pass_seconds(1)
+    for state, seconds in (("accepted", 600), ("released", 3600)):
+        stored.change(runtime, update(BrokerSubmission).values(state=state))
+        clock.pass_seconds(10)
+        assert polling.take_due_polls(runtime) == asked
+        clock.pass_seconds(seconds - 1)
+        assert polling.take_due_polls(runtime) == []
+        clock.pass_seconds(1)
+        assert polling.take_due_polls(runtime) == asked
+        stored.change(runtime, update(BrokerSubmission).values(polled_at=clock.now))
+    clock.pass_seconds(10)
+    assert polling.take_due_polls(runtime) == asked
+    assert polling.poll_endpoint(runtime, sent.id) == PollResult(recorded=1)  # a hold after the release
+    clock.pass_seconds(10)
     assert polling.take_due_polls(runtime) == asked
 
 

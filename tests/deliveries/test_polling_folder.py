@@ -338,11 +338,11 @@ def test_partner_is_polled_only_with_open_submissions_at_the_set_interval(runtim
     assert polling.take_due_polls(runtime) == [FOLDER]
 
 
-@pytest.mark.parametrize(("state", "asked"), [("accepted", True), ("filed", True), ("held", True), ("released", False)])
-def test_partner_is_polled_until_release(runtime: Runtime, state: str, *, asked: bool) -> None:
+@pytest.mark.parametrize("state", ["accepted", "held", "released"])
+def test_partner_is_polled_also_after_a_release(runtime: Runtime, state: str) -> None:
     hand_over(runtime)
     stored.change(runtime, update(BrokerSubmission).values(state=state))
-    assert polling.take_due_polls(runtime) == [FOLDER] * asked
+    assert polling.take_due_polls(runtime) == [FOLDER]
 
 
 def test_submission_without_change_for_a_month_is_not_polled(runtime: Runtime, clock: Clock) -> None:
