@@ -69,9 +69,9 @@ class Files:
                     self._read_to += len(line)
         return [*self._received]
 
-    def post(self, body: bytes, **properties: Any) -> None:
-        """Have a command published with the given properties."""
-        line = json.dumps({"body": base64.b64encode(body).decode(), "properties": properties})
+    def post(self, body: bytes, to: str = queues.EXECUTE, **properties: Any) -> None:
+        """Have a command, or another message to a queue of the contract, published with the given properties."""
+        line = json.dumps({"body": base64.b64encode(body).decode(), "to": to, "properties": properties})
         with self.commands.open("a", encoding="utf-8") as out:
             out.write(line + "\n")
 
@@ -132,10 +132,10 @@ class QueueClient(ConsumerProducerMixin):
         producer.publish(
             base64.b64decode(command["body"]),
             exchange=queues.exchange,
-            routing_key=queues.BINDINGS[queues.EXECUTE][0],
+            routing_key=queues.BINDINGS[command["to"]][0],
             content_encoding="utf-8",
             delivery_mode="persistent",
-            declare=[queue for queue in queues.contract_queues(self._settings) if queue.name == queues.EXECUTE],
+            declare=[queue for queue in queues.contract_queues(self._settings) if queue.name == command["to"]],
             retry=True,
             **{"content_type": "application/json", **command["properties"]},
         )
