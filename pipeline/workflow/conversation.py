@@ -7,6 +7,7 @@ from sqlmodel import Session, col
 
 from pipeline.accounts.recipients import Recipient, resolve_recipients
 from pipeline.core.errors import InvalidState, NotInHandoff, ValidationFailed
+from pipeline.core.failpoints import failpoint
 from pipeline.core.runtime import Runtime
 from pipeline.core.text_safety import make_legible
 from pipeline.deliveries.entries.entries import check_packages
@@ -65,6 +66,8 @@ def write_message(
         record_act(session, account_id, actor, Action.MESSAGE_WRITTEN, export_id, {"messageId": new.id})
         row = ConversationMessage(submission_id=submission.id, author=actor, written_at=at, **_columns(new))
         session.add(row)
+        failpoint("reply.mid")
+    failpoint("reply.after")
     return _to_item(row), stream_tasks(enqueued.streams)
 
 

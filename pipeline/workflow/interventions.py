@@ -9,6 +9,7 @@ from config.queues import LARGE
 from pipeline.accounts.api_keys import Caller
 from pipeline.core.db import database_now
 from pipeline.core.errors import ASK_FOR_LIVE, InsufficientRole, InvalidState, NotFound, Purged
+from pipeline.core.failpoints import failpoint
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries.outbox import retractions
 from pipeline.exports import events, queries
@@ -133,6 +134,8 @@ def hold_export(
         events.append(session, export_id, actor, [NewEvent(EventType.HANDOFF_HELD, {"reason": reason})])
         _stop_handoff(session, export_id)
         record_act(session, account_id, actor, Action.HANDOFF_HELD, export_id)
+        failpoint("hold.mid")
+    failpoint("hold.after")
 
 
 def release_export(
@@ -157,6 +160,8 @@ def release_export(
             .returning(col(Step.name))
         ).all()
         record_act(session, account_id, actor, Action.HANDOFF_HOLD_RELEASED, export_id)
+        failpoint("release.mid")
+    failpoint("release.after")
     active = export.state in ACTIVE_STATES
     return [TaskMessage(export_id, step=row.name) for row in opened] if active else []
 

@@ -4,6 +4,7 @@ from sqlalchemy import select, update
 from sqlmodel import Session, col
 
 from pipeline.core.errors import EntryFiled, InvalidState
+from pipeline.core.failpoints import failpoint
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries.entries.entries import name_entries, read_answers, read_package_numbers
 from pipeline.deliveries.entries.facets import EntryFacets, fold_entries, summarize_entries
@@ -58,6 +59,8 @@ def withdraw_export(
         fact = {"reason": reason, "submissionId": submission.id, "submissionStatus": status.value, **enqueued.fact}
         events.append(session, export_id, actor, [NewEvent(EventType.EXPORT_WITHDRAWAL_REQUESTED, fact)])
         record_act(session, account_id, actor, Action.WITHDRAWAL_REQUESTED, export_id)
+        failpoint("withdraw.mid")
+    failpoint("withdraw.after")
     return stream_tasks(enqueued.streams)
 
 

@@ -13,6 +13,7 @@ from config.settings import Settings
 from pipeline.core.clock import CLOCKS_DIFFER, format_utc
 from pipeline.core.db import statement_now, table
 from pipeline.core.errors import InvalidState, NotInHandoff, Purged, ValidationFailed
+from pipeline.core.failpoints import failpoint
 from pipeline.core.runtime import Runtime
 from pipeline.core.text_safety import make_legible
 from pipeline.deliveries.entries import entries
@@ -195,6 +196,8 @@ def receive_answer(
         if happened and by_person:
             detail = {"status": body.status}
             record_act(session, submission.account_id, actor, Action.HANDOFF_ANSWERED, submission_id, detail)
+        failpoint("answer.mid")
+    failpoint("answer.after")
     return AcknowledgementReceipt(
         submission_id=submission_id, id=body.id, submission_status=status, recorded=bool(happened)
     )

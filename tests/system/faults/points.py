@@ -20,8 +20,12 @@ SWEEP_POINTS: Final = tuple(f"sweep.{moment}" for moment in MOMENTS)
 ACCEPT_POINTS: Final = tuple(f"accept.{moment}" for moment in MOMENTS)
 AMEND_POINTS: Final = tuple(f"amend.{moment}" for moment in MOMENTS)
 INTAKE_POINTS: Final = tuple(f"intake.{moment}" for moment in MOMENTS)
+HOLD_POINTS: Final = ("hold.mid", "hold.after", "release.mid", "release.after")
+ANSWER_POINTS: Final = ("answer.mid", "answer.after")
+WAY_BACK_POINTS: Final = (*ANSWER_POINTS, "reply.mid", "reply.after", "withdraw.mid", "withdraw.after")
 
-POINTS: Final = (*STEP_POINTS, *DELIVERY_POINTS, *SWEEP_POINTS, *ACCEPT_POINTS, *AMEND_POINTS, *INTAKE_POINTS)
+ACT_POINTS: Final = (*ACCEPT_POINTS, *AMEND_POINTS, *INTAKE_POINTS, *HOLD_POINTS, *WAY_BACK_POINTS)
+POINTS: Final = (*STEP_POINTS, *DELIVERY_POINTS, *SWEEP_POINTS, *ACT_POINTS)
 
 
 def find_points() -> Iterator[tuple[str, str]]:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.doc_tables import read_yaml
+from tests.system.faults import points
 from tests.system.faults.matrix import STACKS, fault, list_rows
-from tests.system.faults.points import POINTS
+from tests.system.faults.points import ACT_POINTS, POINTS
 from tests.system.faults.test_crashes import WORKER_POINTS
 
 TESTS = Path(__file__).parents[2]
@@ -61,14 +62,12 @@ def test_files_named_by_a_row_have_a_test_of_it() -> None:
 
 
 def test_every_failpoint_is_in_a_crash_test() -> None:
-    named = {
-        node.id
-        for node in ast.walk(ast.parse((Path(__file__).parent / "test_crashes.py").read_text(encoding="utf-8")))
-        if isinstance(node, ast.Name)
-    }
-    assert {"ACCEPT_POINTS", "AMEND_POINTS", "INTAKE_POINTS", "WORKER_POINTS"} <= named
-    rest = [point for point in POINTS if point.split(".", maxsplit=1)[0] in {"accept", "amend", "intake"}]
-    assert {*WORKER_POINTS, *rest} == set(POINTS)
+    files = (Path(__file__).parent / name for name in ("test_crashes.py", "test_crashes_way_back.py"))
+    named = {node.id for file in files for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Name)}
+    acts = ["ACCEPT_POINTS", "AMEND_POINTS", "INTAKE_POINTS", "HOLD_POINTS", "WAY_BACK_POINTS"]
+    assert {*acts, "WORKER_POINTS"} <= named
+    assert {point for name in acts for point in getattr(points, name)} == set(ACT_POINTS)
+    assert {*WORKER_POINTS, *ACT_POINTS} == set(POINTS)
 
 
 def test_number_of_failpoints_equals_the_document() -> None:
