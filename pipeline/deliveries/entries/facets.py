@@ -173,7 +173,7 @@ _SEVERITY: Final[Mapping[str, int]] = {headline: place for place, headline in en
 _ENDED: Final = frozenset({Headline.CANCELLED, Headline.REFUSED, Headline.WITHDRAWN})
 
 #: The headlines after which customs has not released the goods yet, and nothing stands against it.
-AT_CUSTOMS: Final = frozenset({Headline.FILED, Headline.CUSTOMS_ACCEPTED, Headline.ADMISSIBLE})
+AT_CUSTOMS: Final = frozenset(each for each, state in SUBMISSION_STATES.items() if state is SubmissionState.FILED)
 
 #: The headlines after which a person must act first, so that no further status is expected.
 IN_TROUBLE: Final = frozenset(list(Headline)[: _SEVERITY[Headline.AWAITING]])
@@ -356,6 +356,11 @@ class EntriesStatus:
     expected_after: SubmissionState | None
 
 
+def _find_worst(headlines: Iterable[Headline]) -> Headline | None:
+    """Return the first headline by precedence, None without any."""
+    return min(headlines, key=_SEVERITY.__getitem__, default=None)
+
+
 def summarize_entries(entries: Iterable[EntryFacets], *, withdrawing: bool = False) -> EntriesStatus:
     """Return what the entries say together. Their worst headline counts.
 
@@ -368,17 +373,18 @@ def summarize_entries(entries: Iterable[EntryFacets], *, withdrawing: bool = Fal
         done = every and all(each.is_withdrawn or each.release is AnswerStatus.CANCELLED for each in every)
         waits = SubmissionState.WITHDRAWING
         return EntriesStatus(SubmissionState.WITHDRAWN, None) if done else EntriesStatus(waits, waits)
-    worst = min((each.headline for each in every), key=_SEVERITY.__getitem__, default=None)
-    expected = sorted((each.expected_after for each in every), key=_SEVERITY.__getitem__)
+    worst = _find_worst(each.headline for each in every)
+    # Neither a person must act first, nor are the goods released.
+    open_ones = (each.expected_after for each in every if each.expected_after not in {*IN_TROUBLE, Headline.RELEASED})
+    expected = _find_worst(open_ones)
     awaiting = SubmissionState.RECEIVED if any(each.received for each in every) else None
 
     def to_state(headline: Headline) -> SubmissionState | None:
         return awaiting if headline is Headline.AWAITING else SUBMISSION_STATES[headline]
 
-    open_ones = [each for each in expected if each not in IN_TROUBLE and each is not Headline.RELEASED]
     return EntriesStatus(
         state=awaiting if worst is None else to_state(worst),
-        expected_after=(to_state(open_ones[0]) or SubmissionState.DELIVERED) if open_ones else None,
+        expected_after=None if expected is None else to_state(expected) or SubmissionState.DELIVERED,
     )
 
 
