@@ -8,9 +8,9 @@ from typing import Any
 
 import httpx
 import pytest
-from standardwebhooks import Webhook
 
 from config import queues
+from pipeline.deliveries.submissions.signature import build_signature_headers
 from pipeline.exports import examples
 from tests.support import factories
 from tests.support.http_endpoint import Endpoint, Script
@@ -33,20 +33,16 @@ class Broker:
         handoff = view["broker_submission"]["id"]
         if self._channel == "queue":
             body = json.dumps({"submissionId": handoff, **answer}).encode()
-            self._account.service.files.post(body, queues.ACKNOWLEDGEMENTS, headers=self._sign(answer["id"], body))
+            self._account.service.files.post(
+                body, queues.ACKNOWLEDGEMENTS, headers=build_signature_headers(answer["id"], body, self._secret)
+            )
             return
         body = json.dumps(answer).encode()
         address = f"{self._account.service.url}/api/broker-submissions/{handoff}/acknowledgements"
-        receipt = httpx.post(address, content=body, headers=self._sign(answer["id"], body), trust_env=False)
+        receipt = httpx.post(
+            address, content=body, headers=build_signature_headers(answer["id"], body, self._secret), trust_env=False
+        )
         assert receipt.status_code == 200, receipt.text
-
-    def _sign(self, message_id: str, body: bytes) -> dict[str, str]:
-        now = datetime.now(UTC)
-        return {
-            "webhook-id": message_id,
-            "webhook-timestamp": str(int(now.timestamp())),
-            "webhook-signature": Webhook(self._secret).sign(message_id, now, body.decode()),
-        }
 
 
 @pytest.fixture(params=["queue", "webhook"])
