@@ -53,6 +53,12 @@ class DeliverySettings(BaseModel):
     lead_filed_seconds: Lead = Field(7200, description="How long before the arrival the entry is filed")
     lead_released_seconds: Lead = Field(0, description="How long before the arrival customs releases or holds")
 
+    # What customs assessed, beside the estimate
+    assessed_tolerance_usd: float = Field(1, ge=0, description="How far an assessed amount may differ, in USD")
+    assessed_tolerance_percent: float = Field(
+        1, ge=0, le=100, description="The same as a percentage of the estimate; the larger applies"
+    )
+
     # Retention
     retention_years: tuple[tuple[Annotated[str, Field(pattern="^[A-Z]{2}$")], Count], ...] = Field(
         (("US", 5), ("CA", 6)),

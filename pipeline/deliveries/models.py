@@ -111,6 +111,8 @@ class Acknowledgement(SQLModel, table=True):
     corrects: str | None = None  # the id of an earlier answer, which counts for nothing
     in_reply_to: str | None = None  # the id of the message to the customs broker that it answers
     raw: dict[str, Any] | None = Field(default=None, sa_type=JSON_TYPE)  # what the other system said
+    assessed: dict[str, Any] | None = Field(default=None, sa_type=JSON_TYPE)  # the amounts of one entry
+    comparison: dict[str, Any] | None = Field(default=None, sa_type=JSON_TYPE)  # an `Assessment`, made as it arrived
     received_at: datetime = timestamp_column()
 
 

@@ -113,6 +113,19 @@ class Export(SQLModel, table=True):
                 " AND acknowledged_seq IS NOT NULL) IS TRUE"
             ),
         ),
+        # Amounts that differ do not change the outcome. The inbox writes the same conditions.
+        partial_index(
+            "ix_exports_amounts_differ",
+            "account_id",
+            "id",
+            where=text("(amounts_differ AND purged_at IS NULL AND acknowledged_seq IS NULL) IS TRUE"),
+        ),
+        partial_index(
+            "ix_exports_amounts_acknowledged",
+            "account_id",
+            "id",
+            where=text("(amounts_differ AND purged_at IS NULL AND acknowledged_seq IS NOT NULL) IS TRUE"),
+        ),
         partial_index(
             "uq_exports_supersedes_id", "supersedes_id", where=text("supersedes_id IS NOT NULL"), unique=True
         ),
@@ -147,6 +160,7 @@ class Export(SQLModel, table=True):
     failure: str | None = None
     outcome: str = Outcome.IN_PROGRESS.value  # triggers keep it, on this table, on submissions and on deliveries
     quarantined: bool = False  # failed because its work killed workers or raised an unknown error
+    amounts_differ: bool | None = None  # customs assessed other amounts than the estimate; else None
     acknowledged_seq: int | None = None  # the event by which a person acknowledged it; no fact needs a person since
     trace_parent: str | None = None  # of the request that was accepted; messages repeat it
     trace_state: str | None = None

@@ -13,7 +13,7 @@ from pipeline.accounts.models import Partner
 from pipeline.accounts.states import PartnerState
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries.arrivals import describe_arrival
-from pipeline.deliveries.entries.entries import find_without_bill
+from pipeline.deliveries.entries.entries import find_differences, find_without_bill
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.outcomes import HANDOFF, has_arrived, outcome_search
 from pipeline.deliveries.schemas.messages import MessageType
@@ -44,6 +44,8 @@ _REASONS: Final = {
     Cause.REJECTED: "The customs broker rejects it. Correct the plan, and amend the export.",
     Cause.QUERY: "The customs broker asks. Reply to it, or correct the plan and amend the export.",
     Cause.HELD: "Customs holds the goods. Ask the customs broker what is missing.",
+    Cause.AMOUNTS_DIFFER: "Customs assessed other amounts than the estimate. Ask the customs broker why, or acknowledge the"
+    " difference.",
     Cause.HANDOFF_HELD: "A person holds its handoff, so nothing is sent. Release the hold, or cancel the export.",
     Cause.NOT_WITHDRAWN: "The entry is filed although its withdrawal is requested. Ask the customs broker to cancel the"
     " entry, or acknowledge that the goods go.",
@@ -67,6 +69,11 @@ _ACKNOWLEDGED: Final[ColumnElement[bool]] = literal_column(
     " AND purged_at IS NULL"
     " AND acknowledged_seq IS NOT NULL) IS TRUE"
 )
+#: The conditions of the indexes of exports whose assessed amounts differ, by whether a person acknowledged it.
+_DIFFERS: Final[Mapping[bool, ColumnElement[bool]]] = {
+    False: literal_column("(amounts_differ AND purged_at IS NULL AND acknowledged_seq IS NULL) IS TRUE"),
+    True: literal_column("(amounts_differ AND purged_at IS NULL AND acknowledged_seq IS NOT NULL) IS TRUE"),
+}
 
 
 @dataclass(frozen=True)
@@ -118,6 +125,7 @@ def open_items(account_id: SQLColumnExpression[str]) -> Iterator[Select[Any]]:
     """Yield the statements that together find each open item of an account once, to count them."""
     for outcome in dict.fromkeys(_CAUSES.values()):
         yield _select_exports(account_id, outcome, col(Export.id))
+    yield select(col(Export.id)).where(col(Export.account_id) == account_id, _DIFFERS[False])
     yield select_dead(account_id, col(Delivery.id))
     yield _select_paused(account_id, col(Partner.id))
 
@@ -138,6 +146,8 @@ def _find_items(
             yield _describe_overdue(session, rows, seen)
         else:
             yield _describe_answers(session, each, rows, seen)
+    if cause in (None, Cause.AMOUNTS_DIFFER):
+        yield _find_differences(session, account_id, acknowledged=acknowledged, limit=limit)
     if cause in (None, Cause.DEAD_LETTER):
         yield find_dead(session, account_id, acknowledged=acknowledged, limit=limit)
     if cause in (None, Cause.PAUSED) and not acknowledged:
@@ -290,6 +300,34 @@ def _describe_answers(
             text="" if (answer := answers.get(row.submission_id)) is None else answer.message or "",
             fields=[] if answer is None else answer.fields,
             since=row.answered_at,
+            acknowledged=seen.get(row.export_id),
+        )
+        for row in rows
+    ]
+
+
+def _find_differences(session: Session, account_id: str, *, acknowledged: bool, limit: int) -> list[InboxItem]:
+    """Return the oldest exports whose assessed amounts differ from the estimate, each with its amounts."""
+    rows = session.execute(
+        select(*_EXPORT_COLUMNS, col(BrokerSubmission.id).label("submission_id"), col(Export.broker_id))
+        .join(BrokerSubmission, HANDOFF)
+        .join(PlanSnapshot, col(PlanSnapshot.id) == col(Export.plan_id))
+        .where(col(Export.account_id) == account_id, _DIFFERS[acknowledged])
+        .order_by(col(Export.id))
+        .limit(limit)
+    ).all()
+    if not rows:
+        return []
+    seen = load_acknowledged(session, rows)
+    found = find_differences(session, [row.submission_id for row in rows])
+    return [
+        InboxItem(
+            **describe_export(row),
+            cause=Cause.AMOUNTS_DIFFER,
+            partner_id=row.broker_id,
+            reason=_REASONS[Cause.AMOUNTS_DIFFER],
+            text=found[row.submission_id].text,
+            since=found[row.submission_id].since,
             acknowledged=seen.get(row.export_id),
         )
         for row in rows

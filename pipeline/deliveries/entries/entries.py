@@ -2,17 +2,28 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Row, func, select
+from sqlalchemy import Row, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
 from pipeline.core.db import database_now, table
 from pipeline.core.errors import NotInHandoff
-from pipeline.deliveries.entries.facets import AT_CUSTOMS, Answer, AnswerStatus, EntryFacets
+from pipeline.deliveries.entries.facets import (
+    AT_CUSTOMS,
+    Answer,
+    AnswerStatus,
+    EntriesChange,
+    EntryFacets,
+    any_differs,
+    fold_entries,
+)
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, CustomsEntry
 from pipeline.exports.models import Export, ExportUnit
+from pipeline.exports.schemas.assessment import Assessment
 from pipeline.exports.schemas.submissions import EntryView
 
 _units, _answers, _entries = table(ExportUnit).c, table(Acknowledgement).c, table(CustomsEntry).c
@@ -31,6 +42,20 @@ _UPSERT: Final = {
         ("sqlite", sqlite.insert(table(CustomsEntry)).values(updated_at=database_now())),
     )
 }
+
+#: What the fold needs of recorded answers.
+_SELECT_ANSWERS: Final = select(
+    _answers.submission_id,
+    _answers.id,
+    _answers.status,
+    _answers.at,
+    _answers.received_at,
+    _answers.packages,
+    _answers.hold,
+    _answers.entry_number,
+    _answers.corrects,
+    _answers.comparison,
+)
 
 
 def read_package_numbers(session: Session, export_id: str) -> list[str]:
@@ -52,17 +77,34 @@ def check_packages(session: Session, export_id: str, numbers: Sequence[str]) -> 
 
 def read_answers(session: Session, submission_id: str) -> list[Answer]:
     """Return what the fold needs of the recorded answers to a handoff."""
-    query = select(
-        _answers.id,
-        _answers.status,
-        _answers.at,
-        _answers.received_at,
-        _answers.packages,
-        _answers.hold,
-        _answers.entry_number,
-        _answers.corrects,
-    ).where(_answers.submission_id == submission_id)
-    return [to_answer(row) for row in session.execute(query)]
+    return [to_answer(row) for row in session.execute(_SELECT_ANSWERS.where(_answers.submission_id == submission_id))]
+
+
+@dataclass(frozen=True)
+class AmountsDifference:
+    """The amounts of a handoff that differ from the estimate, and since when it is known."""
+
+    text: str
+    since: datetime
+
+
+def find_differences(session: Session, submission_ids: Sequence[str]) -> dict[str, AmountsDifference]:
+    """Return the difference of each of these handoffs; all have one."""
+    of_handoff: dict[str, list[Row[Any]]] = {each: [] for each in submission_ids}
+    counts = or_(_answers.comparison.is_not(None), _answers.corrects.is_not(None))
+    for row in session.execute(_SELECT_ANSWERS.where(_answers.submission_id.in_(submission_ids), counts)):
+        of_handoff[row.submission_id].append(row)
+    return {handoff: _describe_difference(rows) for handoff, rows in of_handoff.items()}
+
+
+def _describe_difference(rows: Sequence[Row[Any]]) -> AmountsDifference:
+    answers = [to_answer(row) for row in rows]
+    packages = sorted({each.assessment.customs_package_number for each in answers if each.assessment is not None})
+    found = [each.assessment for each in fold_entries(packages, answers).values() if each.assessment is not None]
+    differing = {each.answer_id: each for each in found if each.differs}
+    texts = (f"{each.customs_package_number}: {each.describe_differences()}" for each in [*differing.values()][:20])
+    since = max(row.received_at for row in rows if row.id in differing)
+    return AmountsDifference("; ".join(texts), since)
 
 
 def to_answer(row: Any) -> Answer:
@@ -75,6 +117,7 @@ def to_answer(row: Any) -> Answer:
         hold=row.hold,
         entry_number=row.entry_number,
         corrects=row.corrects,
+        assessment=None if row.comparison is None else Assessment.model_validate(row.comparison),
     )
 
 
@@ -183,6 +226,16 @@ def write_changed(
         session.execute(_UPSERT[session.get_bind().dialect.name], changed)
 
 
+def mark_difference(session: Session, export_id: str, change: EntriesChange) -> None:
+    """Write whether assessed amounts differ from the estimate, if an answer changes it."""
+    differs = any_differs(change.after)
+    if differs is not any_differs(change.before):
+        session.execute(update(table(Export)).where(_exports.id == export_id).values(amounts_differ=differs or None))
+
+
 def build_entry_views(entries: Mapping[str, EntryFacets]) -> list[EntryView]:
     """Return the views of the entries."""
-    return [EntryView(customs_package_number=number, **entry_columns(facets)) for number, facets in entries.items()]
+    return [
+        EntryView(customs_package_number=number, assessment=facets.assessment, **entry_columns(facets))
+        for number, facets in entries.items()
+    ]

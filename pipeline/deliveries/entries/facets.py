@@ -11,6 +11,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Final
 
+from pipeline.exports.schemas.assessment import Assessment
 from pipeline.exports.states import DescribedWord, SubmissionState
 
 
@@ -190,6 +191,7 @@ class Answer:
     hold: str | None = None
     entry_number: str | None = None
     corrects: str | None = None
+    assessment: Assessment | None = None
 
     @property
     def place(self) -> tuple[datetime, int, str]:
@@ -211,6 +213,7 @@ class EntryFacets:
     bill: AnswerStatus | None = None
     summary: AnswerStatus | None = None
     entry_number: str | None = None
+    assessment: Assessment | None = None  # of the newest answer with amounts
 
     @property
     def headline(self) -> Headline:
@@ -260,6 +263,7 @@ class EntryFacets:
     def _add(self, answer: Answer) -> None:
         status = answer.status
         self.entry_number = answer.entry_number or self.entry_number
+        self.assessment = answer.assessment or self.assessment
         match FACETS[status]:
             case Facet.MESSAGE:
                 self.received = True
@@ -333,6 +337,11 @@ class EntriesChange:
     def reopens(self) -> bool:
         """Whether all entries were closed before the answer, and one is open after it."""
         return not _any_open(self.before) and _any_open(self.after)
+
+
+def any_differs(entries: Mapping[str, EntryFacets]) -> bool:
+    """Return whether customs assessed other amounts than the estimate for an entry."""
+    return any(each.assessment is not None and each.assessment.differs for each in entries.values())
 
 
 def _has_progressed(before: EntryFacets, after: EntryFacets) -> bool:

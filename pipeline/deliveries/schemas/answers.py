@@ -1,10 +1,11 @@
 """Answers of customs brokers to handoffs. Closed, camelCase."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self, get_args
 
 from pydantic import Field, StringConstraints, model_validator
 
 from pipeline.core.field_types import BoundedInstant
+from pipeline.exports.schemas.assessment import AssessedAmounts
 from pipeline.exports.schemas.plan import StrictModel
 
 AnswerText = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
@@ -39,6 +40,9 @@ StatusName = Literal[
     "summary_corrected",
     "summary_liquidated",
 ]
+
+#: The statuses that may say what was assessed.
+ASSESSED: Final = ("filed", "released", *(each for each in get_args(StatusName) if each.startswith("summary_")))
 
 PackageNumbers = list[Annotated[str, StringConstraints(pattern=r"^CP-[0-9]{1,12}$")]]
 
@@ -129,6 +133,10 @@ class AcknowledgementBody(StrictModel):
     message: AnswerText | None = None
     fields: list[FieldAnswer] = Field(default_factory=list, max_length=200)
     raw: RawAnswer | None = None
+    assessed: AssessedAmounts | None = Field(
+        None,
+        description="With `filed`, `released` and a summary: the amounts of one entry, to compare with the estimate",
+    )
 
     @model_validator(mode="after")
     def _check_parts(self) -> Self:
@@ -136,6 +144,8 @@ class AcknowledgementBody(StrictModel):
             raise ValueError("`hold` belongs to the statuses `held` and `hold_removed`; remove it")
         if self.status == "remark" and self.message is None:
             raise ValueError("a `remark` needs a `message`; add it")
+        if self.assessed is not None and self.status not in ASSESSED:
+            raise ValueError(f"`assessed` belongs to the statuses {', '.join(ASSESSED)}; remove it")
         if self.corrects == self.id:
             raise ValueError("`corrects` names the answer itself; name an earlier answer")
         return self

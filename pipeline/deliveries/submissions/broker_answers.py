@@ -14,9 +14,12 @@ from pipeline.core.clock import CLOCKS_DIFFER, format_utc
 from pipeline.core.db import statement_now, table
 from pipeline.core.errors import InvalidState, NotInHandoff, Purged, ValidationFailed
 from pipeline.core.failpoints import failpoint
+from pipeline.core.money import to_decimal
 from pipeline.core.runtime import Runtime
 from pipeline.core.text_safety import make_legible
 from pipeline.deliveries.entries import entries
+from pipeline.deliveries.entries.assessment import Tolerance, compare_amounts
+from pipeline.deliveries.entries.estimates import read_estimate
 from pipeline.deliveries.entries.facets import NEEDS_LOOK, AnswerStatus, EntriesChange, fold_entries, summarize_entries
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, ConversationMessage
 from pipeline.deliveries.outbox import answer_messages
@@ -67,6 +70,14 @@ class _Found:
         return self.now if self.last_at is None else max(self.now, self.last_at + timedelta(microseconds=1))
 
 
+@dataclass(frozen=True)
+class _Prepared:
+    """The answer as it is recorded, and its amounts beside the estimate."""
+
+    answer: AcknowledgementBody
+    comparison: dict[str, Any] | None = None
+
+
 def record_answer(
     session: Session, settings: Settings, submission_id: str, export_id: str, answer: AcknowledgementBody
 ) -> list[NewEvent]:
@@ -80,13 +91,16 @@ def record_answer(
     """
     found = _find(session, submission_id)
     prepared = _prepare_answer(session, export_id, answer, found.now)
-    return _record_prepared(session, settings, submission_id, export_id, prepared, found)
+    return _record_prepared(session, settings, submission_id, export_id, _Prepared(prepared), found)
 
 
 def _record_prepared(
-    session: Session, settings: Settings, submission_id: str, export_id: str, answer: AcknowledgementBody, found: _Found
+    session: Session, settings: Settings, submission_id: str, export_id: str, prepared: _Prepared, found: _Found
 ) -> list[NewEvent]:
+    answer, comparison = prepared.answer, prepared.comparison
     new = _build_row(submission_id, answer) | {"received_at": found.arrival}
+    if comparison is not None:  # else NULL: None would be the null of JSON, which counts as a value
+        new["comparison"] = comparison
     if session.execute(_INSERT_ANSWER[session.get_bind().dialect.name], new).first() is None:
         return []
     stored = entries.read_stored(session, export_id, submission_id)
@@ -94,12 +108,15 @@ def _record_prepared(
     earlier = fold_entries(stored, (each for each in answers if each.id != answer.id))
     change = EntriesChange(earlier, fold_entries(stored, answers))
     entries.write_changed(session, submission_id, change.after, stored)
+    entries.mark_difference(session, export_id, change)
     before, after = (
         summarize_entries(each.values(), withdrawing=found.withdrawing) for each in (change.before, change.after)
     )
     fact = submissions.settle_status(session, settings, submission_id, found.state, before, after)
     outcome = read_outcome(session, export_id)
     said = {name: value for name, value in as_json(answer).items() if value not in (None, [])}
+    if comparison is not None:
+        said["comparison"] = comparison
     fact |= {"receivedAt": format_utc(found.arrival), **said, "outcome": outcome.value}
     status = AnswerStatus(answer.status)
     crosses = fact["moved"] and after.state is SubmissionState.NOT_WITHDRAWN
@@ -142,6 +159,7 @@ def _build_row(submission_id: str, answer: AcknowledgementBody) -> dict[str, Any
         "corrects": answer.corrects,
         "in_reply_to": answer.in_reply_to,
         "raw": None if answer.raw is None else as_json(answer.raw),
+        "assessed": None if answer.assessed is None else as_json(answer.assessed),
     }
 
 
@@ -175,6 +193,8 @@ def receive_answer(
     recorded with other content; then nothing is recorded. A `fetched` answer is recorded all the same: its sender would
     not read the refusal.
     """
+    # The store is asked before the transaction, which must not wait for it.
+    comparison = _compare(runtime, submission_id, body, strict=not fetched)
     with runtime.db.write() as session:
         submission = submissions.find_submission(session, submission_id)
         # Lock the export first, as each writer does. It keeps the log without gaps and serializes repeated answers.
@@ -184,7 +204,8 @@ def receive_answer(
             raise Purged.for_export(submission.export_id, "the answer was not recorded")
         refused_for = None if fetched else submission_id
         answer = _prepare_answer(session, submission.export_id, body, found.now, refused_for=refused_for)
-        happened = _record_prepared(session, runtime.settings, submission_id, submission.export_id, answer, found)
+        prepared = _Prepared(answer, comparison)
+        happened = _record_prepared(session, runtime.settings, submission_id, submission.export_id, prepared, found)
         status = happened[-1].data["submissionStatus"] if happened else found.state.value
         if not happened:
             _check_repeated(session, submission_id, answer)
@@ -201,6 +222,22 @@ def receive_answer(
     return AcknowledgementReceipt(
         submission_id=submission_id, id=body.id, submission_status=status, recorded=bool(happened)
     )
+
+
+def _compare(
+    runtime: Runtime, submission_id: str, answer: AcknowledgementBody, *, strict: bool
+) -> dict[str, Any] | None:
+    """Return the answer's amounts beside the estimate; None if it has none."""
+    if answer.assessed is None:
+        return None
+    estimate = read_estimate(runtime, submission_id, answer.customs_package_numbers, strict=strict)
+    if estimate is None:
+        return None
+    usd, percent = (
+        to_decimal(f"{each:.6f}")
+        for each in (runtime.settings.assessed_tolerance_usd, runtime.settings.assessed_tolerance_percent)
+    )
+    return as_json(compare_amounts(answer.id, estimate, answer.assessed, Tolerance(usd, percent)))
 
 
 def _prepare_answer(

@@ -22,6 +22,7 @@ class Cause(StrEnum):
     REJECTED = "rejected"
     QUERY = "query"
     HELD = "held"
+    AMOUNTS_DIFFER = "amounts_differ"
     DEAD_LETTER = "dead_letter"
     PAUSED = "paused"
 
@@ -51,6 +52,7 @@ REMEDIES: Final[Mapping[Cause, tuple[Remedy, ...]]] = {
     Cause.REJECTED: (Remedy.AMEND, Remedy.ACKNOWLEDGE),
     Cause.QUERY: (Remedy.REPLY, Remedy.AMEND, Remedy.ACKNOWLEDGE),
     Cause.HELD: (Remedy.ACKNOWLEDGE,),
+    Cause.AMOUNTS_DIFFER: (Remedy.REPLY, Remedy.ACKNOWLEDGE),
     Cause.DEAD_LETTER: (Remedy.RESEND, Remedy.TEST, Remedy.ACKNOWLEDGE),
     Cause.PAUSED: (Remedy.RESUME, Remedy.TEST),
 }

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from pipeline.exports.schemas.assessment import Assessment
 from pipeline.exports.schemas.view import View
 from pipeline.exports.states import SubmissionState
 
@@ -20,6 +21,9 @@ class EntryView(View):
     bill: str | None = Field(description="If the entry matches a bill: bill_matched or bill_unmatched")
     summary: str | None = Field(description="What happened to the entry summary")
     entry_number: str | None
+    assessment: Assessment | None = Field(
+        None, description="What customs assessed, beside the estimate; null if no answer that counts has amounts"
+    )
 
 
 class AcknowledgementView(View):
@@ -43,6 +47,8 @@ class AcknowledgementView(View):
     in_reply_to: str | None = Field(None, description="The id of our message that it answers")
     fields: list[dict[str, Any]] = Field(description="The mistakes, each with a JSON Pointer into the plan")
     received_at: datetime
+    assessed: dict[str, Any] | None = Field(None, description="The amounts of one entry; `entries` compares them")
+    comparison: Assessment | None = Field(None, exclude=True)
 
 
 class ConversationItem(View):

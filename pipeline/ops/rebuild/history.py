@@ -10,6 +10,7 @@ from pipeline.deliveries.entries.facets import Answer, AnswerStatus, EntryFacets
 from pipeline.deliveries.schemas.answers import CustomsHold
 from pipeline.exports.event_models import Event
 from pipeline.exports.events import REOPENING, EventType, acknowledges
+from pipeline.exports.schemas.assessment import Assessment
 from pipeline.exports.states import MILESTONES, ExportState, InboxState, Milestone, SubmissionState
 from pipeline.workflow.steps import STEPS_BY_NAME
 
@@ -128,6 +129,7 @@ def _to_answer(at: datetime, data: EventData) -> Answer:
         hold=None if hold is None else CustomsHold.model_validate(hold).name,
         entry_number=data.get("entryNumber"),
         corrects=data.get("corrects"),
+        assessment=Assessment.model_validate(data["comparison"]) if "comparison" in data else None,
     )
 
 

@@ -12,6 +12,7 @@ from pipeline.customs import treatment
 from pipeline.customs.checks.informal import informal_columns
 from pipeline.customs.checks.same_goods import same_goods_columns
 from pipeline.deliveries.email.content import build_handoff_subject
+from pipeline.deliveries.entries import facets
 from pipeline.deliveries.entries.entries import entry_columns
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, ConversationMessage, CustomsEntry
 from pipeline.deliveries.schemas.answers import CustomsHold
@@ -145,6 +146,7 @@ def _export_row(facts: ExportFacts) -> ExpectedRow:
         "failure": None if facts.purged else history.failure,
         "quarantined": history.quarantined,
         "acknowledged_seq": history.acknowledged_seq,
+        "amounts_differ": (bool(history.broker_answers) and facets.any_differs(history.fold_entries())) or None,
         "hold_seq": history.hold_seq,
         "withdrawal_seq": history.withdrawal_seq,
         "purged_at": history.purged_at,
@@ -348,6 +350,8 @@ def _answer_rows(facts: ExportFacts) -> Iterator[ExpectedRow]:
             "corrects": data.get("corrects"),
             "in_reply_to": data.get("inReplyTo"),
             "raw": None if facts.purged else data.get("raw"),
+            "assessed": None if facts.purged else data.get("assessed"),
+            "comparison": None if facts.purged else data.get("comparison"),
         }
         key = {"submission_id": data["submissionId"], "id": data["id"]}
         received_at = _to_instant(data.get("receivedAt")) or at

@@ -269,6 +269,8 @@ def find_other(column: sa.Column[Any], was: Any) -> Any:
             return "another"
         case None if isinstance(column.type, sa.Integer):
             return 7
+        case None if isinstance(column.type, sa.Boolean):
+            return True
         case None:
             return datetime(2001, 1, 1, tzinfo=UTC) if isinstance(column.type, Instant) else "another"
         case _:

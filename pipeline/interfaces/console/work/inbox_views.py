@@ -20,6 +20,7 @@ _TITLES: Final = {
     Cause.REJECTED: "Rejected",
     Cause.QUERY: "Query",
     Cause.HELD: "Held by customs",
+    Cause.AMOUNTS_DIFFER: "Assessed otherwise than estimated",
     Cause.DEAD_LETTER: "Not delivered",
     Cause.PAUSED: "Paused",
 }
