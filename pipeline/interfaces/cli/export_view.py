@@ -184,6 +184,10 @@ def format_submission(submission: BrokerSubmissionView) -> Text:
         for each in submission.entries:
             words = (each.headline.replace("_", " "), *filter(None, (each.entry_number, ", ".join(each.holds))))
             lines.append(f"  {each.customs_package_number}  {'  '.join(words)}")
+    for found in filter(None, (each.assessment for each in submission.entries)):
+        beyond = f"[bold yellow]{ATTENTION} {escape(found.describe_differences())}[/]"
+        same = "no amount differs from the estimate beyond its tolerance"
+        lines.append(f"  {found.customs_package_number}  assessed: {beyond if found.differs else same}")
     for answer in submission.acknowledgements:
         entry = f"entry {answer.entry_number}" if answer.entry_number else None
         packages = ", ".join(answer.packages or ())

@@ -8,6 +8,7 @@ from pipeline.core.money import format_amount
 from pipeline.customs.reference.ports import port_rules
 from pipeline.deliveries.portal import HandoffUnits, PartnerHandoff
 from pipeline.deliveries.schemas.to_broker import ArtifactLink, HandedUnit
+from pipeline.exports.schemas.assessment import Assessment
 from pipeline.exports.schemas.submissions import EntryView
 from pipeline.exports.states import SubmissionState
 from pipeline.interfaces.pages.list_views import FilterLink
@@ -53,6 +54,7 @@ class HandoffPage:
     units: Sequence[ShownHandedUnit]
     documents: Sequence[tuple[ArtifactLink, str]]
     entries: Sequence[EntryView]  # empty if the handoff has one customs package
+    assessments: Sequence[Assessment]
     after: int
     counted: str
     previous_link: str
@@ -69,6 +71,7 @@ def show_handoff(handoff: PartnerHandoff, some: HandoffUnits, after: int, links:
     units, total = some.units, handoff.units_total
     previous, following = max(after - UNITS_ON_A_PAGE, 0), after + len(units)
     packages = {each.id: unit.package_number for unit in units for each in (unit.invoice_data, *unit.artifacts) if each}
+    entries = handoff.fold_entries([unit.package_number for unit in units])
     notice = {
         "superseded": "A newer revision has replaced this handoff: an answer is not needed any more.",
         "cancelled": "This export was cancelled: an answer is not needed any more.",
@@ -84,7 +87,8 @@ def show_handoff(handoff: PartnerHandoff, some: HandoffUnits, after: int, links:
         names={pointer: place for place, pointer in some.fields.items()},
         units=[_show_unit(unit) for unit in units],
         documents=[(each, packages[each.id]) for each in some.documents],
-        entries=handoff.fold_entries([unit.package_number for unit in units]) if total > 1 else [],
+        entries=entries if total > 1 else [],
+        assessments=[each.assessment for each in entries if each.assessment is not None],
         after=after,
         counted=_describe_part(after + 1, following, total) if 0 < len(units) < total else "",
         previous_link=f"{links.page}?after={previous}" if after > 0 else "",
