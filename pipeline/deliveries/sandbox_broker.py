@@ -3,6 +3,8 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import accumulate
 from typing import Final
 
 import structlog
@@ -18,10 +20,20 @@ from pipeline.core.db import Instant, database_now
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable, InvalidRequest, NotFound, NotReady
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries.channels.http_client import open_http_session
+from pipeline.deliveries.entries.assessment import assess_as_estimated
 from pipeline.deliveries.entries.entries import read_package_numbers
+from pipeline.deliveries.entries.estimates import read_estimate
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, SandboxHandoff
 from pipeline.deliveries.outbox.outbox import build_answer_url
-from pipeline.deliveries.sandbox_script import HANDOFF_PREFIX, PlannedAnswer, Script, ScriptedHandoff, Via, parse_script
+from pipeline.deliveries.sandbox_script import (
+    HANDOFF_PREFIX,
+    PlannedAnswer,
+    Script,
+    ScriptedHandoff,
+    Via,
+    change_amounts,
+    parse_script,
+)
 from pipeline.deliveries.schemas.answers import AcknowledgementBody, HandoffAnswer, HandoffStatus
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.deliveries.schemas.to_broker import HandoffReady, HandoffWithdrawn
@@ -31,6 +43,7 @@ from pipeline.deliveries.submissions.signature import build_signature_headers
 from pipeline.deliveries.submissions.submissions import Signer
 from pipeline.exports.event_models import Event
 from pipeline.exports.models import Export
+from pipeline.exports.schemas.assessment import AssessedAmounts
 from pipeline.exports.schemas.plan import as_json
 
 log = structlog.get_logger(__name__)
@@ -39,8 +52,10 @@ _LATE_ANSWERS: Final = threading.BoundedSemaphore(200)
 _MAX_ATTEMPTS: Final = 3
 _TIMEOUT_SECONDS: Final = 5.0
 
-#: The contract allows 100 answers and 64 kB. An answer has at most 1 kB.
+#: The contract allows 100 answers and 64 kB. An answer has at most 1 kB, with amounts 6 kB.
 _MAX_LISTED: Final = 50
+_MAX_WITH_AMOUNTS: Final = 5
+_MAX_LISTED_BYTES: Final = 56_000
 
 
 def take_message(runtime: Runtime, body: bytes, via: Via, *, signer: Signer | None = None) -> HandoffAnswer | None:
@@ -64,6 +79,7 @@ def take_message(runtime: Runtime, body: bytes, via: Via, *, signer: Signer | No
         handoff = _take_handoff(runtime, event_id, message, scripts, via)
     else:
         handoff = _take_withdrawal(runtime, message)
+    handoff = _add_amounts(runtime, message.submission_id, handoff)
     if secret is not None:
         url = build_answer_url(runtime.settings.own_url, message.submission_id)
         _post_late_answers(runtime, url, secret, handoff.list_late_answers(via))
@@ -143,6 +159,19 @@ def _load_handoff(session: Session, row: SandboxHandoff) -> ScriptedHandoff:
     return ScriptedHandoff(row.id, row.received_at, scripts, read_package_numbers(session, found[0]), found[1])
 
 
+def _add_amounts(runtime: Runtime, submission_id: str, handoff: ScriptedHandoff) -> ScriptedHandoff:
+    """Return the handoff with what customs assessed: what the estimate says, or more if a script asks for it."""
+    amounts: dict[int, AssessedAmounts] = {}
+    for unit_no, script in enumerate(handoff.scripts, start=1):
+        if script.files:
+            packages = () if handoff.is_whole else handoff.packages[unit_no - 1 : unit_no]
+            estimate = read_estimate(runtime, submission_id, packages, strict=False)
+            assessed = None if estimate is None else assess_as_estimated(estimate)
+            if assessed is not None:
+                amounts[unit_no] = change_amounts(assessed) if script.changes_amounts else assessed
+    return replace(handoff, amounts=amounts)
+
+
 def list_handoffs(runtime: Runtime, account_id: str, *, after: str | None = None, limit: int = 50) -> SandboxPage:
     """Return a page of the account's handoffs in the sandbox, newest first, starting after the handoff `after`."""
     wanted = [col(BrokerSubmission.account_id) == account_id]
@@ -200,14 +229,18 @@ def list_answers(runtime: Runtime, handoff_id: str) -> HandoffStatus:
         row, now = session.get(SandboxHandoff, event_id), session.scalars(select(database_now())).one()
         if row is None or row.path != "borderbuddy" or handoff_id != f"{HANDOFF_PREFIX}{event_id}":
             raise NotFound(f"the sandbox broker has not received handoff {handoff_id}")
-        handoff = _load_handoff(session, row)
+        loaded, submission_id = _load_handoff(session, row), row.submission_id
+    handoff = _add_amounts(runtime, submission_id, loaded)
+    with runtime.db.read() as session:
         first = handoff.build_first_answer("borderbuddy")
         given = [] if first is None else [first.acknowledgement]
         given += [each.answer for each in handoff.list_late_answers("borderbuddy") if each.due_at <= now]
-        if len(given) > _MAX_LISTED:
-            recorded = select(col(Acknowledgement.id)).where(col(Acknowledgement.submission_id) == row.submission_id)
+        if len(given) > _MAX_LISTED or sum(each.assessed is not None for each in given) > _MAX_WITH_AMOUNTS:
+            recorded = select(col(Acknowledgement.id)).where(col(Acknowledgement.submission_id) == submission_id)
             known = {*session.scalars(recorded)}
             given = [each for each in given if each.id not in known][:_MAX_LISTED]
+            sizes = accumulate(len(each.model_dump_json(by_alias=True)) for each in given)
+            given = [each for each, size in zip(given, sizes, strict=True) if size <= _MAX_LISTED_BYTES]
     return HandoffStatus(handoff_id=handoff_id, answers=given)
 
 

@@ -1,12 +1,14 @@
 """The script of the sandbox broker: what it answers to a handoff, and when, as the invoice numbers say."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, Literal
 from zlib import crc32
 
+from pipeline.core.money import to_decimal
 from pipeline.deliveries.schemas.answers import AcknowledgementBody, FieldAnswer, HandoffAnswer
+from pipeline.exports.schemas.assessment import AssessedAmounts, AssessedFee
 from pipeline.exports.schemas.entry_filing import entry_check_digit, format_entry_number
 
 Via = Literal["borderbuddy", "webhook"]
@@ -24,12 +26,13 @@ _STATUSES: Final[Mapping[str, tuple[SandboxStatus, ...]]] = {
     "F": (),
     "W": ("withdrawn",),
     "E": ("accepted", "filed"),
+    "M": ("accepted", "filed"),
     "C": ("accepted", "filed", "released"),
     "X": ("accepted", "filed", "released", "held"),
 }
 
 #: The letters whose answers always come later, by default after one second.
-_LATE: Final = frozenset("DHWECX")
+_LATE: Final = frozenset("DHWECXM")
 
 _MESSAGES: Final[Mapping[SandboxStatus, str]] = {
     "accepted": "Accepted by the sandbox broker.",
@@ -64,6 +67,7 @@ class Script:
     statuses: tuple[SandboxStatus, ...]
     delay_seconds: int = 0
     fails: bool = False
+    changes_amounts: bool = False  # it files with other amounts than the estimate
 
     @property
     def files(self) -> bool:
@@ -75,13 +79,14 @@ def parse_script(invoice_number: str) -> Script:
     """Return the statuses and the delay in seconds that the first two characters of the invoice number ask for.
 
     A accepts, R rejects with named fields, Q asks, P never answers. D accepts, H holds and W withdraws after a delay, by
-    default of one second. After such delays E accepts and files, C also releases, and X then holds. F fails at transport.
+    default of one second. After such delays E accepts and files, C also releases, and X then holds; M files with
+    other amounts than the estimate. F fails at transport.
     Any other letter accepts.
     """
     letter, digit = invoice_number[:1].upper(), invoice_number[1:2]
     statuses = _STATUSES.get(letter, ("accepted",))
     delay = int(digit) if digit.isascii() and digit.isdigit() and statuses else 0
-    return Script(statuses, delay or int(letter in _LATE), fails=letter == "F")
+    return Script(statuses, delay or int(letter in _LATE), fails=letter == "F", changes_amounts=letter == "M")
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,7 @@ class ScriptedHandoff:
     scripts: Sequence[Script]
     packages: Sequence[str] = ()
     withdrawn_at: datetime | None = None
+    amounts: Mapping[int, AssessedAmounts] = field(default_factory=dict)  # by the number of the unit
 
     @property
     def handoff_id(self) -> str:
@@ -186,6 +192,7 @@ class ScriptedHandoff:
             reference=f"SBX-{self.handoff_id[-8:].upper()}{unit.replace(':', '-')}",
             entry_number=_build_entry_number(f"{self.id}{unit}") if status == "filed" else None,
             message=_MESSAGES[status],
+            assessed=self.amounts.get(unit_no or 1) if status == "filed" else None,
             fields=_build_fields(status, f"/units/{(unit_no or 1) - 1}"),
         )
 
@@ -199,6 +206,12 @@ def _build_fields(status: SandboxStatus, unit: str) -> list[FieldAnswer]:
     if status == "query":
         return [FieldAnswer(pointer=f"{unit}/lines/0/description", message="What is it made of?")]
     return []
+
+
+def change_amounts(amounts: AssessedAmounts) -> AssessedAmounts:
+    """Return the amounts with 10 dollars more of the harbor maintenance fee."""
+    fee = AssessedFee(code="501", amount_usd=to_decimal("10.00"))
+    return amounts.model_copy(update={"fees": [*(amounts.fees or ()), fee]})
 
 
 def _build_entry_number(seed: str) -> str:

@@ -1,5 +1,6 @@
 """What customs assessed is compared with the estimate of the handoff; the newest answer with amounts counts."""
 
+from datetime import UTC, datetime
 from itertools import permutations
 from typing import Any
 
@@ -8,8 +9,11 @@ from pydantic import ValidationError
 from sqlmodel import col, select
 
 from pipeline.core.errors import InvalidState, NotInHandoff
+from pipeline.deliveries import sandbox_broker, sandbox_script
 from pipeline.deliveries.entries.facets import Answer, AnswerStatus, fold_entries
+from pipeline.deliveries.models import BrokerSubmission
 from pipeline.deliveries.schemas.answers import AcknowledgementBody
+from pipeline.deliveries.submissions import broker_answers
 from pipeline.exports.models import Artifact, Export
 from pipeline.exports.schemas.assessment import Assessment
 from pipeline.exports.schemas.inbox import Cause, InboxItem
@@ -192,3 +196,20 @@ def test_order_of_arrival_does_not_matter() -> None:
     ]
     found = {str(fold_entries(["CP-1"], each)["CP-1"].assessment) for each in permutations(made)}
     assert len(found) == 1
+
+
+@pytest.mark.parametrize(("letter", "beyond"), [("E", ""), ("M", "fee 501: assessed 10.00 - estimated 0.00 = 10.00")])
+def test_sandbox_assesses_what_is_estimated_or_more(workflow: WorkflowHarness, letter: str, beyond: str) -> None:
+    export_id = execute_export(workflow, factories.plan(units=2))
+    first, second = packages(workflow, export_id)
+    submission = workflow.one(select(BrokerSubmission.id).where(col(BrokerSubmission.export_id) == export_id))
+    scripts = [sandbox_script.parse_script(each) for each in ("A", letter)]
+    handoff = sandbox_script.ScriptedHandoff("msg_1", datetime(2026, 1, 1, tzinfo=UTC), scripts, [first, second])
+    filled = sandbox_broker._add_amounts(workflow.runtime, submission, handoff)
+    for planned in filled.list_late_answers("webhook"):
+        broker_answers.receive_answer(workflow.runtime, submission, planned.answer, "partner:br")
+    (submitted,) = read(workflow, export_id).broker_submissions
+    assert submitted.entries[0].assessment is None
+    found = find_assessment(workflow, export_id, 1)
+    assert found.describe_differences().startswith(beyond)
+    assert found.differs is (letter == "M")
