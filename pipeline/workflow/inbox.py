@@ -309,7 +309,12 @@ def _describe_answers(
 def _find_differences(session: Session, account_id: str, *, acknowledged: bool, limit: int) -> list[InboxItem]:
     """Return the oldest exports whose assessed amounts differ from the estimate, each with its amounts."""
     rows = session.execute(
-        select(*_EXPORT_COLUMNS, col(BrokerSubmission.id).label("submission_id"), col(Export.broker_id))
+        select(
+            *_EXPORT_COLUMNS,
+            col(Export.broker_id),
+            col(Export.updated_at),
+            col(BrokerSubmission.id).label("submission_id"),
+        )
         .join(BrokerSubmission, HANDOFF)
         .join(PlanSnapshot, col(PlanSnapshot.id) == col(Export.plan_id))
         .where(col(Export.account_id) == account_id, _DIFFERS[acknowledged])
@@ -327,7 +332,7 @@ def _find_differences(session: Session, account_id: str, *, acknowledged: bool, 
             partner_id=row.broker_id,
             reason=_REASONS[Cause.AMOUNTS_DIFFER],
             text=found[row.submission_id].text,
-            since=found[row.submission_id].since,
+            since=found[row.submission_id].since or row.updated_at,
             acknowledged=seen.get(row.export_id),
         )
         for row in rows

@@ -82,14 +82,14 @@ def read_answers(session: Session, submission_id: str) -> list[Answer]:
 
 @dataclass(frozen=True)
 class AmountsDifference:
-    """The amounts of a handoff that differ from the estimate, and since when it is known."""
+    """The amounts of a handoff that differ from the estimate, and since when it is known; None if none differ now."""
 
     text: str
-    since: datetime
+    since: datetime | None
 
 
 def find_differences(session: Session, submission_ids: Sequence[str]) -> dict[str, AmountsDifference]:
-    """Return the difference of each of these handoffs; all have one."""
+    """Return the difference of each of these handoffs. A correction may have just ended it: then the text is empty."""
     of_handoff: dict[str, list[Row[Any]]] = {each: [] for each in submission_ids}
     counts = or_(_answers.comparison.is_not(None), _answers.corrects.is_not(None))
     for row in session.execute(_SELECT_ANSWERS.where(_answers.submission_id.in_(submission_ids), counts)):
@@ -103,7 +103,7 @@ def _describe_difference(rows: Sequence[Row[Any]]) -> AmountsDifference:
     found = [each.assessment for each in fold_entries(packages, answers).values() if each.assessment is not None]
     differing = {each.answer_id: each for each in found if each.differs}
     texts = (f"{each.customs_package_number}: {each.describe_differences()}" for each in [*differing.values()][:20])
-    since = max(row.received_at for row in rows if row.id in differing)
+    since = max((row.received_at for row in rows if row.id in differing), default=None)
     return AmountsDifference("; ".join(texts), since)
 
 
