@@ -223,6 +223,7 @@ class ExportUnit(SQLModel, table=True):
     control_number_key: str | None = None  # of its carrier and control number; None too if a later export took it
     invoice_key: str | None = None  # of its invoice number and seller, in the mode of its export
     released: bool = False  # a newer revision of its export uses its numbers now
+    same_since: int | None = None  # the revision since which its customs broker has the same; None means its own
     treatment_digest: str
     document: str = text_column()
     tariff: str | None = Field(default=None, sa_type=Text)  # kept at acceptance, as JSON: documents estimate duty by it

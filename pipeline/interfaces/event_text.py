@@ -87,6 +87,10 @@ _DESCRIPTIONS: Final[Mapping[str, tuple[str, str | Callable[[_Facts], str]]]] = 
     "BROKER_RELEASED": (GOOD, _describe_answer),
     "BROKER_REJECTED": (ATTENTION, _describe_answer),
     "BROKER_QUERIED": (ATTENTION, _describe_answer),
+    "BROKER_ANSWER_CARRIED": (
+        NEUTRAL,
+        lambda data: f"revision {str(data.get('id')).partition('~')[0]}: {_describe_answer(data)}",
+    ),
     "MESSAGE_WRITTEN": (NEUTRAL, lambda data: f"message to the customs broker: {data.get('text', '')}"),
     "EXPORT_EXECUTED": (GOOD, "executed"),
     "EXPORT_FAILED": (

@@ -69,25 +69,23 @@ class ConcurrentWrite(Exception):
 
 @dataclass(frozen=True)
 class AmendedExport:
-    """The export that a new one replaces, and the numbers of its customs packages by unitRef."""
+    """The export that a new one replaces, the numbers of its customs packages, and since when units are the same."""
 
     export: Export
     package_numbers: Mapping[str, str | None]
+    same: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class CheckedPlan:
-    """A plan that may be executed, its findings by these rules, the database's time, and the queue of each unit.
-
-    `printing` holds the account's settings for printed documents.
-    """
+    """A plan that may be executed, its findings by these rules, the database's time, and the queue of each unit."""
 
     hashed: HashedPlan
     found: Findings
     rules: RulesContent
     now: datetime
     queues: tuple[str, ...]
-    printing: PrintSettings
+    printing: PrintSettings  # the account's, for documents
     planned: PlannedFacts | None = None  # its orders leave with the export
     upstream_id: str | None = None
 
@@ -348,6 +346,7 @@ def _build_rows(
             unit_ref=unit.unit_ref,
             customs_package_id=new_id("cpk"),
             package_number=numbers.get(unit.unit_ref),
+            same_since=None if amended is None else amended.same.get(unit.unit_ref),
             invoice_number=unit.invoice.number,
             purchase_order=unit.invoice.purchase_order,
             **informal_columns(unit),

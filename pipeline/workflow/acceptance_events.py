@@ -54,7 +54,8 @@ def _package_identity(unit: ExportUnit) -> dict[str, Any]:
     # The facts of a unit that the plan does not hold.
     kept: dict[str, Any] = {} if unit.package_number is None else {"packageNumber": unit.package_number}
     tariff = {} if unit.tariff is None else {"tariff": json.loads(unit.tariff)}
-    return {"id": unit.customs_package_id} | kept | tariff
+    same = {} if unit.same_since is None else {"sameSince": unit.same_since}
+    return {"id": unit.customs_package_id} | kept | same | tariff
 
 
 def _recorded_findings(found: Findings) -> dict[str, Any]:

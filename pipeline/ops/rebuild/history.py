@@ -16,7 +16,13 @@ from pipeline.workflow.steps import STEPS_BY_NAME
 
 #: The events that carry an answer of the customs broker.
 BROKER_ANSWERS: Final = frozenset(
-    {EventType.BROKER_ACKNOWLEDGED, EventType.BROKER_REJECTED, EventType.BROKER_QUERIED, EventType.BROKER_RELEASED}
+    {
+        EventType.BROKER_ACKNOWLEDGED,
+        EventType.BROKER_REJECTED,
+        EventType.BROKER_QUERIED,
+        EventType.BROKER_RELEASED,
+        EventType.BROKER_ANSWER_CARRIED,
+    }
 )
 
 _EVENT_TYPES: Final = frozenset(each.value for each in EventType)
@@ -80,6 +86,7 @@ class ExportHistory:
     unsent_cancelled_seq: int | None = None  # the number of the event that cancelled unsent deliveries
     enqueued: list[EnqueuedMessages] = field(default_factory=list)
     broker_answers: list[tuple[datetime, EventData]] = field(default_factory=list)
+    answers_count: bool = False  # an answer has moved the status: the transport no longer decides it
     messages_written: list[tuple[datetime, str, EventData]] = field(default_factory=list)  # time, author and data
     milestones: dict[Milestone, datetime] = field(default_factory=dict)  # when the handoff reached each first
     may_be_overdue: bool = False  # a deadline was missed, and no answer has moved the deadline since
@@ -120,17 +127,22 @@ class ExportHistory:
 
 
 def _to_answer(at: datetime, data: EventData) -> Answer:
-    hold = data.get("hold")
     return Answer(
         id=data["id"],
         status=AnswerStatus(data["status"]),
         at=datetime.fromisoformat(data.get("at") or data.get("receivedAt") or at.isoformat()),
         packages=data.get("customsPackageNumbers", ()),
-        hold=None if hold is None else CustomsHold.model_validate(hold).name,
+        hold=read_hold(data),
         entry_number=data.get("entryNumber"),
         corrects=data.get("corrects"),
         assessment=Assessment.model_validate(data["comparison"]) if "comparison" in data else None,
     )
+
+
+def read_hold(data: EventData) -> str | None:
+    """Return the name of the hold of an answer, None if it has none."""
+    hold = data.get("hold")
+    return hold if hold is None or isinstance(hold, str) else CustomsHold.model_validate(hold).name
 
 
 def fold_log(export_id: str, log: Iterable[Event]) -> ExportHistory:
@@ -170,6 +182,8 @@ def fold_log(export_id: str, log: Iterable[Event]) -> ExportHistory:
 def _find_milestone(kind: EventType, data: EventData) -> Milestone | None:
     if kind is EventType.HANDOFF_OVERDUE:
         return Milestone.OVERDUE
+    if kind is EventType.BROKER_NOTIFIED:
+        return MILESTONES.get(SubmissionState(data["submissionStatus"])) if data.get("moved") else None
     if kind not in BROKER_ANSWERS or not data["moved"]:
         return None
     return MILESTONES.get(SubmissionState(data.get("submissionStatus", data["status"])))
@@ -202,6 +216,8 @@ def _apply_event(folded: ExportHistory, kind: EventType, data: EventData, event:
             folded.replays.append((event.seq, event.at, data))
         case _ if kind in BROKER_ANSWERS:
             folded.broker_answers.append((event.at, data))
+            own = kind is not EventType.BROKER_ANSWER_CARRIED
+            folded.answers_count = folded.answers_count or own or data["moved"]
             folded.may_be_overdue = folded.may_be_overdue and not data.get("deadlineReset", data["moved"])
         case _:
             _apply_rare_event(folded, kind, data, event)

@@ -188,7 +188,6 @@ def _possible_states(
 
 
 def _expected_submission(history: ExportHistory, message_rows: MessageRows, data: Mapping[str, Any]) -> ExpectedRow:
-    is_answered = any(each["submissionId"] == data["submissionId"] for _, each in history.broker_answers)
     handoffs = {row.id for row in message_rows.notifications if row.event_type == MessageType.HANDOFF_READY}
     stream = [
         row.id
@@ -202,13 +201,13 @@ def _expected_submission(history: ExportHistory, message_rows: MessageRows, data
     )
     states: tuple[SubmissionState, ...]
     # Once the customs broker has answered, the transport no longer changes the status.
-    if is_answered:
-        folded = summarize_entries(history.fold_entries().values(), withdrawing=history.withdrawal_seq is not None)
+    folded = summarize_entries(history.fold_entries().values(), withdrawing=history.withdrawal_seq is not None)
+    if history.answers_count:
         states = (folded.state or SubmissionState.DELIVERED,)
     elif history.withdrawal:
         states = (SubmissionState(history.withdrawal["submissionStatus"]),)
     elif is_delivered:
-        states = (SubmissionState.DELIVERED,)
+        states = (folded.state or SubmissionState.DELIVERED,)
     elif dead_letter_seq:
         resent = (SubmissionState.PENDING, SubmissionState.SENT) if is_replayed else ()
         states = (SubmissionState.FAILED, *resent)

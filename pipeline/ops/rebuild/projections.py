@@ -15,13 +15,12 @@ from pipeline.deliveries.email.content import build_handoff_subject
 from pipeline.deliveries.entries import facets
 from pipeline.deliveries.entries.entries import entry_columns
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, ConversationMessage, CustomsEntry
-from pipeline.deliveries.schemas.answers import CustomsHold
 from pipeline.documents.repository import PURGED
 from pipeline.exports import packages
 from pipeline.exports.models import Artifact, Export, ExportPackage, ExportUnit, LineTreatment, Step
 from pipeline.exports.plans import HashedPlan, canonical_json
 from pipeline.exports.states import ExportState, StepState
-from pipeline.ops.rebuild.history import ExportHistory, MissingFact, UnitHistory
+from pipeline.ops.rebuild.history import ExportHistory, MissingFact, UnitHistory, read_hold
 from pipeline.workflow.steps import CLOSE_UNIT, EXPORT_LEVEL, HAND_OFF, NOTIFY_STEPS, STEPS
 
 _PER_UNIT = [spec.name for spec in STEPS if spec.per_unit]
@@ -200,6 +199,7 @@ def _unit_rows(facts: ExportFacts) -> Iterator[ExpectedRow]:
             "customs_package_id": customs_package["id"],
             "package_number": recorded.get("packageNumber", customs_package.get("packageNumber")),
             "released": history.superseded,
+            "same_since": customs_package.get("sameSince"),
             "tariff": canonical_json(customs_package["tariff"]) if "tariff" in customs_package else None,
         }
         if facts.plan is not None:
@@ -344,7 +344,7 @@ def _answer_rows(facts: ExportFacts) -> Iterator[ExpectedRow]:
             "message": None if facts.purged else data.get("message"),
             "fields": [] if facts.purged else data.get("fields", []),
             "packages": data.get("customsPackageNumbers"),
-            "hold": None if "hold" not in data else CustomsHold.model_validate(data["hold"]).name,
+            "hold": read_hold(data),
             "at": _to_instant(data.get("at")),
             "effective_at": _to_instant(data.get("effectiveAt")),
             "corrects": data.get("corrects"),

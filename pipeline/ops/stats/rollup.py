@@ -65,6 +65,7 @@ _STATUS_EVENTS: Final = (
     EventType.BROKER_REJECTED,
     EventType.BROKER_QUERIED,
     EventType.BROKER_RELEASED,
+    EventType.BROKER_ANSWER_CARRIED,
 )
 _STATUS_MEMBERS: Final = ("submissionStatus", "status")
 _REVIEWS: Final = frozenset(
@@ -249,7 +250,7 @@ def _status_of(row: Row[Any]) -> str | None:
     if row.type == EventType.HANDED_OFF:
         return SubmissionState.SENT.value
     if row.type == EventType.BROKER_NOTIFIED:
-        return SubmissionState.DELIVERED.value
+        return str(row.data.get("submissionStatus", SubmissionState.DELIVERED.value))
     if row.type == EventType.HANDOFF_OVERDUE:
         return OVERDUE
     return _reached_status(row.data) if row.type in _STATUS_EVENTS and row.data.get("moved") else None
