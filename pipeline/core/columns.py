@@ -19,7 +19,8 @@ NAMING = {
 }
 SQLModel.metadata.naming_convention = NAMING
 
-JSON_TYPE = JSON().with_variant(JSONB(), "postgresql")
+#: None is NULL, not the null of JSON, which counts as a value.
+JSON_TYPE = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 
 
 def partial_index(name: str, *columns: str, where: TextClause | ColumnElement[bool], unique: bool = False) -> Index:

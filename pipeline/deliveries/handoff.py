@@ -9,7 +9,7 @@ from operator import attrgetter, itemgetter
 from typing import Any, Final
 
 from sqlalchemy import BindParameter, ColumnElement, Row, bindparam, case, func, insert, select
-from sqlmodel import Session, col
+from sqlmodel import Session
 
 from pipeline.accounts import recipients
 from pipeline.accounts.recipients import Recipient
@@ -18,24 +18,32 @@ from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.clock import format_utc
 from pipeline.core.columns import json_object_of
 from pipeline.core.db import database_now, table
-from pipeline.core.errors import StepFailed, ValidationFailed
+from pipeline.core.errors import DatabaseBusy, StepFailed, ValidationFailed
 from pipeline.core.runtime import Runtime
 from pipeline.customs.chapter99.facts import find_arrival
 from pipeline.deliveries.email.content import build_handoff_subject
-from pipeline.deliveries.entries.entries import find_filed_entries
+from pipeline.deliveries.entries.revisions import (
+    EarlierEntry,
+    find_earlier_handoff,
+    find_filed_entries,
+    find_kept_entries,
+    read_same,
+)
 from pipeline.deliveries.models import BrokerSubmission, Notification
 from pipeline.deliveries.outbox import outbox
+from pipeline.deliveries.outbox.entry_changes import describe_corrected, describe_kept
 from pipeline.deliveries.outbox.entry_facts import recorded_invoice
 from pipeline.deliveries.outbox.handoff_messages import ExportContents, build_notifications
 from pipeline.deliveries.outbox.outbox import BROKER, OPERATOR, UPSTREAM, WAREHOUSE
-from pipeline.deliveries.schemas.to_broker import MAX_INLINE_LINES, CorrectedEntry, SupersededHandoff
+from pipeline.deliveries.schemas.to_broker import MAX_INLINE_LINES, SupersededHandoff
 from pipeline.deliveries.streams.held_streams import HeldStreams, hold_streams
 from pipeline.deliveries.submissions import waits
+from pipeline.deliveries.submissions.carried_answers import carry_answers, lock_earlier
 from pipeline.documents import broker_profile as profiles
 from pipeline.documents import repository
 from pipeline.documents.repository import ArtifactRow
 from pipeline.exports.events import EventType, NewEvent
-from pipeline.exports.models import Artifact, Export, ExportPackage, ExportUnit, LineTreatment
+from pipeline.exports.models import Artifact, ExportPackage, ExportUnit, LineTreatment
 from pipeline.exports.states import SubmissionState
 from pipeline.exports.step_context import StepContext, parse_unit
 
@@ -44,6 +52,15 @@ _INSERT_SUBMISSION: Final = insert(table(BrokerSubmission))
 
 #: An arrival that lies further back says nothing of goods under way: the plan is old, or was executed after the fact.
 _ARRIVED_AT_MOST: Final = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class EarlierEntries:
+    """What the handoff says about the batch's earlier ones, and the entries that go on or are corrected."""
+
+    supersedes: SupersededHandoff | None = None
+    kept: Sequence[EarlierEntry] = ()
+    filed: Sequence[EarlierEntry] = ()
 
 
 @dataclass(frozen=True)
@@ -57,6 +74,7 @@ class PreparedHandoff:
     due_seconds: float
     deadline_at: ColumnElement[datetime] | None
     held: HeldStreams
+    earlier: EarlierEntries
 
 
 def prepare_handoff(
@@ -72,7 +90,8 @@ def prepare_handoff(
     with runtime.db.read() as session:
         partner_ids = [context.broker_id, context.warehouse_id, *context.upstream_ids]
         partners, operators = recipients.find_audiences(session, context.account_id, partner_ids, test=context.test)
-        contents = _load_contents(session, context, with_artifacts=unrecorded is None)
+        earlier = _find_earlier(session, context)
+        contents = _load_contents(session, context, earlier, with_artifacts=unrecorded is None)
         queues = {
             each.partner_id: recipients.resolve_target(
                 session, each.row, context.account_id, each.partner_id, recipients.QUEUE, test_export=context.test
@@ -119,11 +138,19 @@ def prepare_handoff(
         due_seconds=settings.lease_seconds if held.now else settings.stalled_seconds,
         deadline_at=waits.status_deadline(settings, status, context.account_id, arrives_at, arrives_by),
         held=held,
+        earlier=earlier,
     )
 
 
-def write_handoff(session: Session, _: StepContext, prepared: PreparedHandoff) -> list[NewEvent]:
-    """Write profile files, submission, notifications and deliveries, with one statement per table."""
+def write_handoff(session: Session, context: StepContext, prepared: PreparedHandoff) -> list[NewEvent]:
+    """Write profile files, submission, notifications and deliveries, with one statement per table.
+
+    Raises DatabaseBusy if an answer to an earlier revision came since the preparation; then the step is tried again.
+    """
+    if context.revision > 1:
+        lock_earlier(session, context.account_id, context.batch_id, test=context.test, before=context.revision)
+        if _find_earlier(session, context) != prepared.earlier:
+            raise DatabaseBusy("an answer to an earlier revision came; the handoff is prepared again")
     rows, arrives_at = prepared.rows, prepared.submission["arrives_at"]
     arrives_by = prepared.submission["arrives_by"]
     session.execute(_INSERT_SUBMISSION.values(deadline_at=prepared.deadline_at), prepared.submission)
@@ -137,7 +164,10 @@ def write_handoff(session: Session, _: StepContext, prepared: PreparedHandoff) -
         **rows.fact,
     }
     recorded = repository.record_documents(session, prepared.store, prepared.documents)
-    return [*recorded, NewEvent(EventType.HANDED_OFF, data)]
+    state = SubmissionState(prepared.submission["state"])
+    submission_id, kept = prepared.submission["id"], prepared.earlier.kept
+    carried = carry_answers(session, submission_id, context.export_id, state, kept)
+    return [*recorded, NewEvent(EventType.HANDED_OFF, data), *carried]
 
 
 def _find_arrival(contents: ExportContents) -> tuple[datetime, str] | tuple[None, None]:
@@ -226,7 +256,9 @@ _LOAD_ARTIFACTS: Final = select(
 ).where(_artifacts.export_id == _of_export)
 
 
-def _load_contents(session: Session, context: StepContext, *, with_artifacts: bool) -> ExportContents:
+def _load_contents(
+    session: Session, context: StepContext, earlier: EarlierEntries, *, with_artifacts: bool
+) -> ExportContents:
     of_export = {"of_export": context.export_id}
     # No other step of the export writes notifications while this step is leased.
     unit_rows = session.execute(_LOAD_UNITS, of_export).all()
@@ -250,38 +282,22 @@ def _load_contents(session: Session, context: StepContext, *, with_artifacts: bo
             (row.unit_no, line_ref): digest for row, _ in units for line_ref, digest in (row.digests or {}).items()
         },
         inline=inline,
-        supersedes=_find_superseded(session, context) if context.revision > 1 else None,
-        corrects=_find_corrected(session, context) if context.revision > 1 else (),
+        supersedes=earlier.supersedes,
+        corrects=describe_corrected(session, earlier.filed, {row.unit_ref: row.document for row in unit_rows}),
+        kept=describe_kept(earlier.kept),
         first_position=(unit_rows[0].last_position or 0) + 1,
         read_at=unit_rows[0].read_at,
     )
 
 
-def _find_superseded(session: Session, context: StepContext) -> SupersededHandoff | None:
-    """Return the newest handoff of an earlier revision to the same customs broker."""
-    row = session.execute(
-        select(col(Export.id), col(Export.revision), col(BrokerSubmission.id))
-        .join(BrokerSubmission, col(BrokerSubmission.export_id) == col(Export.id))
-        .where(
-            col(Export.account_id) == context.account_id,
-            col(Export.batch_id) == context.batch_id,
-            col(Export.test) == context.test,
-            col(Export.revision) < context.revision,
-            col(BrokerSubmission.partner_id) == context.broker_id,
-        )
-        .order_by(col(Export.revision).desc())
-        .limit(1)
-    ).first()
-    if row is None:
-        return None
-    export_id, revision, submission_id = row
-    return SupersededHandoff(export_id=export_id, revision=revision, submission_id=submission_id)
-
-
-def _find_corrected(session: Session, context: StepContext) -> list[CorrectedEntry]:
-    return [
-        CorrectedEntry(**row._asdict())
-        for row in find_filed_entries(
-            session, context.account_id, context.batch_id, test=context.test, before=context.revision
-        )
-    ]
+def _find_earlier(session: Session, context: StepContext) -> EarlierEntries:
+    if context.revision == 1:
+        return EarlierEntries()
+    handoff = find_earlier_handoff(session, context, context.broker_id)
+    filed = find_filed_entries(session, context, read_same(session, context.export_id))
+    if handoff is None:
+        return EarlierEntries(filed=filed)
+    superseded = SupersededHandoff(
+        export_id=handoff.export_id, revision=handoff.revision, submission_id=handoff.submission_id
+    )
+    return EarlierEntries(superseded, find_kept_entries(session, context.export_id, handoff), filed)

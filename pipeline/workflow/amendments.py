@@ -1,6 +1,7 @@
 """Amendments: a changed plan replaces an export with a new revision, in the transaction that supersedes the old one."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from sqlalchemy import select, update
@@ -14,15 +15,18 @@ from pipeline.core.findings import Finding
 from pipeline.core.runtime import Runtime
 from pipeline.core.trace_context import TraceContext
 from pipeline.customs.rules_reader import watch_rules
-from pipeline.deliveries.entries.entries import find_filed_entries, name_entries
+from pipeline.deliveries.entries.entries import name_entries
+from pipeline.deliveries.entries.revisions import EarlierEntry, find_filed_entries
 from pipeline.deliveries.outbox import retractions
 from pipeline.deliveries.outbox.outbox import DeliveryStream
+from pipeline.documents.repository import PURGED
 from pipeline.exports import events, queries
 from pipeline.exports.audit_trail import Action, record_act
 from pipeline.exports.events import EventType, NewEvent
-from pipeline.exports.models import Export, ExportPackage, ExportUnit, Step
+from pipeline.exports.models import Export, ExportPackage, ExportUnit, PlanSnapshot, Step
 from pipeline.exports.plans import HashedPlan
 from pipeline.exports.schemas.export import ExecuteRequest
+from pipeline.exports.schemas.plan import Plan
 from pipeline.exports.states import ACTIVE_STATES, EXPORT_TRANSITIONS, ExportState, Outcome, StepState, source_states
 from pipeline.exports.transitions import transition_export
 from pipeline.workflow import read_model
@@ -62,10 +66,11 @@ def amend_export(
 
     The new revision is judged by the rules that are active now; the
     old one keeps its own. The old export is superseded and its pending deliveries are cancelled. All recipients that may have been notified of
-    it receive a retraction that names the new revision. Its numbers pass to the packages that the new plan keeps. If
+    it receive a retraction that names the new revision. Its numbers pass to the packages that the new plan keeps, and the
+    entries of its unchanged units go on. If
     the newest revision was made from the same plan, that revision is returned; a repeated amendment creates nothing.
-    Raises NotFound, InvalidState, what `precondition` raises, EntryFiled if an entry of the batch is filed and the plan does
-    not `correct` it, and the errors of an execution. A refused request writes nothing.
+    Raises NotFound, InvalidState, what `precondition` raises, EntryFiled if the entry of a changed unit is filed and the plan
+    does not `correct` it, and the errors of an execution. A refused request writes nothing.
     """
     check_account(caller, request.account_id)
     inline = inline_plan(request, raw_plan)
@@ -92,6 +97,7 @@ def amend_export(
         _check_amendable(old, newest)
         with runtime.db.read() as session:
             checked = check_new_plan(session, runtime, caller, resolved, request.upstream, old)
+            amended = replace(amended, same=find_same_units(session, old, checked.hashed.plan))
         new = build_export(runtime, caller, checked, trace, amended)
         tracing.link_trace(TraceContext.from_row(old))
         failpoint("amend.before")
@@ -105,6 +111,47 @@ def amend_export(
         return new.acceptance(streams)
 
     return retry_on_conflict(once, request)
+
+
+def find_same_units(session: Session, old: Export, plan: Plan) -> dict[str, int]:
+    """Return since which revision the customs broker has each unit of `plan` as it is, by unitRef.
+
+    Values count, not their notation. With another customs broker or country nothing is the same. A purged plan has
+    nothing to compare.
+    """
+    stored = session.get_one(PlanSnapshot, old.plan_id)
+    if stored.document == PURGED:
+        return {}
+    before = Plan.model_validate_json(stored.document)
+    if _describe_route(before) != _describe_route(plan):
+        return {}
+    units = {unit.unit_ref: unit for unit in before.units}
+    rows = select(col(ExportUnit.unit_ref), col(ExportUnit.same_since)).where(col(ExportUnit.export_id) == old.id)
+    since = dict(session.execute(rows).all())
+    return {
+        unit.unit_ref: since[unit.unit_ref] or old.revision for unit in plan.units if units.get(unit.unit_ref) == unit
+    }
+
+
+def find_corrected(runtime: Runtime, caller: Caller, export_id: str, plan: Plan) -> list[EarlierEntry]:
+    """Return the filed entries that an amendment of the export with this plan must correct. Raises NotFound."""
+    with runtime.db.read() as session:
+        old = queries.find_export(session, caller.account_id, export_id, test=caller.test)
+        same, numbers = find_same_units(session, old, plan), _package_numbers(session, old.id)
+        kept = {number: same.get(ref) for ref, number in numbers.items() if number is not None}
+        return find_filed_entries(session, _NextRevision(old), kept)
+
+
+class _NextRevision:
+    """The revision that would replace an export."""
+
+    def __init__(self, old: Export) -> None:
+        self.account_id, self.batch_id, self.test = old.account_id, old.batch_id, old.test
+        self.revision = old.revision + 1
+
+
+def _describe_route(plan: Plan) -> tuple[str, ...]:
+    return plan.broker.id, plan.destination_country, plan.export_country
 
 
 def preflight_amendment(runtime: Runtime, caller: Caller, export_or_batch_id: str, hashed: HashedPlan) -> list[Finding]:
@@ -173,8 +220,9 @@ def _check_amendable(old: Export, newest: Export) -> None:
         raise InvalidState(f"export {old.id} is {old.state} and cannot be amended; send the plan with a new batch id")
 
 
-def _check_not_filed(session: Session, new: Export) -> None:
-    filed = find_filed_entries(session, new.account_id, new.batch_id, test=new.test, before=new.revision)
+def _check_not_filed(session: Session, new: NewExport) -> None:
+    same = {unit.package_number: unit.same_since for unit in new.rows.units if unit.package_number is not None}
+    filed = find_filed_entries(session, new.rows.export, same)
     if filed:
         named = name_entries((each.customs_package_number, each.entry_number) for each in filed[:20])
         raise EntryFiled(
@@ -210,7 +258,7 @@ def _supersede(
     if precondition is not None:
         precondition(read_model.read_export(session, caller.account_id, old.id))
     if not correct:
-        _check_not_filed(session, by)
+        _check_not_filed(session, new)
     transition_export(session, old.id, ExportState.SUPERSEDED, hold_seq=None)
     session.execute(
         update(Step)

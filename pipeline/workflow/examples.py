@@ -216,6 +216,7 @@ def _build_notifications(
         inline=True,
         supersedes=None,
         corrects=(),
+        kept={},
         first_position=1,
         read_at=datetime.combine(plan.ruleset.as_of, time(), UTC),
     )

@@ -148,6 +148,15 @@ def test_filed_entry_is_replaced_only_by_a_correction_that_names_it(workflow: Wo
     workflow.finish(second)
     (ready,) = read_messages(workflow, second, MessageType.HANDOFF_READY)
     (submission,) = workflow.rows(select(BrokerSubmission).where(col(BrokerSubmission.export_id) == old))
+    (corrected,) = ready["corrects"]
+    changes = corrected.pop("changes")
+    assert changes[0] == {
+        "pointer": "/units/0/invoice/total",
+        "field": "invoice total",
+        "old": "228.00",
+        "new": "281.00",
+    }
+    assert (changes[1]["pointer"], changes[1]["field"], changes[1]["old"]) == (None, "L4: whole entry", None)
     assert ready["corrects"] == [
         {
             "exportId": old,
@@ -157,6 +166,8 @@ def test_filed_entry_is_replaced_only_by_a_correction_that_names_it(workflow: Wo
             "customsPackageNumber": "CP-000001",
             "entryNumber": "ABC-1234567-8",
             "status": "released",
+            "removed": False,
+            "changesOmitted": 0,
         }
     ]
     # The entry of the first revision stands until it is cancelled, however many revisions follow.

@@ -165,37 +165,6 @@ def find_without_bill(session: Session, submission_ids: Iterable[str]) -> dict[s
     return found
 
 
-def find_filed_entries(session: Session, account_id: str, batch_id: str, *, test: bool, before: int) -> list[Row[Any]]:
-    """Return the filed entries of the batch's revisions `before` one: of each customs package the newest.
-
-    Each has the members of a `CorrectedEntry`. A cancelled entry counts as not filed.
-    """
-    query = (
-        select(
-            _submissions.export_id,
-            _exports.revision,
-            _entries.submission_id,
-            _units.unit_ref,
-            _entries.package_number.label("customs_package_number"),
-            _entries.entry_number,
-            _entries.headline.label("status"),
-        )
-        .join_from(table(Export), table(BrokerSubmission), _submissions.export_id == _exports.id)
-        .join(table(CustomsEntry), _entries.submission_id == _submissions.id)
-        .join(table(ExportUnit), (_units.export_id == _exports.id) & (_units.package_number == _entries.package_number))
-        .where(
-            _exports.account_id == account_id,
-            _exports.batch_id == batch_id,
-            _exports.test == test,
-            _exports.revision < before,
-            _entries.release.is_not(None),
-            _entries.release != AnswerStatus.CANCELLED.value,
-        )
-        .order_by(_exports.revision, _units.unit_no)
-    )
-    return list({row.customs_package_number: row for row in session.execute(query)}.values())
-
-
 def name_entries(filed: Iterable[tuple[str, str | None]]) -> str:
     """Return the numbers of customs packages, each with its entry number."""
     return ", ".join(f"{package} ({entry or 'no number yet'})" for package, entry in filed)

@@ -255,6 +255,11 @@ class EntryFacets:
         return Headline.ACCEPTED if waits_for_bill else self.headline
 
     @property
+    def goes_on(self) -> bool:
+        """Whether a newer revision with the same unit keeps the entry: it is filed, or nothing speaks against that."""
+        return self.is_filed or (self.release is None and self.broker in (None, AnswerStatus.ACCEPTED))
+
+    @property
     def is_open(self) -> bool:
         """Whether more must follow: it is not withdrawn, cancelled, refused or seized, nor released and liquidated."""
         is_liquidated = self.summary is AnswerStatus.SUMMARY_LIQUIDATED

@@ -21,6 +21,7 @@ from pipeline.deliveries.schemas.to_broker import (
     HandedUnit,
     HandoffReady,
     InvoiceTotals,
+    KeptEntry,
     SupersededHandoff,
 )
 from pipeline.deliveries.schemas.to_operator import ExportExecuted
@@ -44,6 +45,7 @@ class ExportContents:
     inline: bool
     supersedes: SupersededHandoff | None
     corrects: Sequence[CorrectedEntry]
+    kept: Mapping[str, KeptEntry]  # by unitRef
     first_position: int  # not 1 if operators were notified of a failure before
     read_at: datetime  # the database's time
 
@@ -116,6 +118,7 @@ def _build_unit(row: Row[Any], unit: plan.Unit, contents: ExportContents, broker
             for link in links
             if link.artifact_type == profiles.ARTIFACT_TYPE or is_wanted(link.artifact_type, broker.artifact_types)
         ],
+        kept=contents.kept.get(row.unit_ref),
     )
 
 

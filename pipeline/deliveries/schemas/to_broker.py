@@ -48,6 +48,14 @@ class InvoiceTotals(StrictModel):
     gross_weight_kg: plan.Number
 
 
+class KeptEntry(RevisionRef):
+    """The entry of an unchanged unit, which goes on: file no second one, and answer about it as before."""
+
+    submission_id: str
+    entry_number: str | None
+    status: str = Field(description="The headline of the entry, such as `accepted` or `filed`")
+
+
 class HandedUnit(StrictModel):
     """One customs package: entry, parties, and the invoice as data."""
 
@@ -64,12 +72,26 @@ class HandedUnit(StrictModel):
     lines: list[HandedLine] | None = Field(description=f"Null above {MAX_INLINE_LINES} lines: fetch `invoiceData`")
     invoice_data: ArtifactLink | None = Field(description="The whole invoice as JSON (artifact type cci_json)")
     artifacts: list[ArtifactLink]
+    kept: KeptEntry | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="The unit is as in this earlier handoff, and its entry goes on; absent if it is new or changed",
+    )
 
 
 class SupersededHandoff(RevisionRef):
     """An earlier handoff to the customs broker that is no longer valid."""
 
     submission_id: str
+
+
+class ChangedField(StrictModel):
+    """One difference of a unit between two revisions."""
+
+    pointer: str | None = Field(description="JSON Pointer into the older plan; null if it has no such field")
+    field: str = Field(description="The field in words, after the reference of its line or package")
+    old: str | None = Field(description="Null if it is added; JSON if it has members; a long one is cut")
+    new: str | None = Field(description="Null if it is removed")
 
 
 class CorrectedEntry(RevisionRef):
@@ -80,6 +102,9 @@ class CorrectedEntry(RevisionRef):
     customs_package_number: str
     entry_number: str | None
     status: str = Field(description="The headline of the entry, such as `filed` or `released`")
+    removed: bool = Field(False, description="Whether the newer revision does not have the unit")
+    changes: list[ChangedField] = Field(default_factory=list, description="What the newer revision changes")
+    changes_omitted: int = Field(0, description="How many more changes there are")
 
 
 class HandoffReady(ExportMessage):
@@ -91,7 +116,7 @@ class HandoffReady(ExportMessage):
     )
     corrects: list[CorrectedEntry] = Field(
         default_factory=list,
-        description="Filed entries of the batch: correct them if needed, and file no second entry for these packages",
+        description="Filed entries that change: correct them, and file no second entry for these packages",
     )
     acknowledgement_url: str = Field(description="Where to post the broker's answers")
     ruleset: plan.RulesetRef

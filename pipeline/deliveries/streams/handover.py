@@ -12,9 +12,8 @@ from pipeline.deliveries.channels.protocol import DeliveryReceipt
 from pipeline.deliveries.models import BrokerSubmission
 from pipeline.deliveries.outbox.outbox import DeliveryStream
 from pipeline.deliveries.schemas.answers import AcknowledgementBody
-from pipeline.deliveries.submissions import broker_answers, submissions
+from pipeline.deliveries.submissions import broker_answers, carried_answers, submissions
 from pipeline.exports.events import NewEvent
-from pipeline.exports.states import SubmissionState
 
 _RECORD_SENT: Final = (
     update(table(BrokerSubmission))
@@ -32,8 +31,10 @@ def record_handover(
 ) -> list[NewEvent]:
     """Record that the handoff is delivered, and what the endpoint answered to it."""
     happened: list[NewEvent] = []
-    if submissions.advance_status(session, settings, submission_id, SubmissionState.DELIVERED):
-        happened.append(submissions.notified_event(stream.partner_id, stream.channel))
+    moved, has_answers = submissions.deliver_status(session, settings, submission_id)
+    if moved:
+        fact = carried_answers.settle_delivered(session, settings, submission_id) if has_answers else {}
+        happened.append(submissions.notified_event(stream.partner_id, stream.channel, fact))
     else:
         # The broker's own answer has moved the status already. The time of sending is recorded anyway.
         session.execute(_RECORD_SENT, {"of_submission": submission_id})

@@ -2,16 +2,14 @@
 
 import json
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import func, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import select
 from sqlmodel import Session, col
 
 from config.settings import Settings
 from pipeline.core.clock import CLOCKS_DIFFER, format_utc
-from pipeline.core.db import statement_now, table
 from pipeline.core.errors import InvalidState, NotInHandoff, Purged, ValidationFailed
 from pipeline.core.failpoints import failpoint
 from pipeline.core.money import to_decimal
@@ -20,13 +18,15 @@ from pipeline.core.text_safety import make_legible
 from pipeline.deliveries.entries import entries
 from pipeline.deliveries.entries.assessment import Tolerance, compare_amounts
 from pipeline.deliveries.entries.estimates import read_estimate
-from pipeline.deliveries.entries.facets import NEEDS_LOOK, AnswerStatus, EntriesChange, fold_entries, summarize_entries
-from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, ConversationMessage
+from pipeline.deliveries.entries.facets import AnswerStatus
+from pipeline.deliveries.models import Acknowledgement, ConversationMessage
 from pipeline.deliveries.outbox import answer_messages
 from pipeline.deliveries.outcomes import read_outcome
 from pipeline.deliveries.schemas.answers import AcknowledgementBody
 from pipeline.deliveries.schemas.views import AcknowledgementReceipt
 from pipeline.deliveries.submissions import submissions
+from pipeline.deliveries.submissions.answer_fold import AnsweredHandoff, find_handoff, write_answer
+from pipeline.deliveries.submissions.carried_answers import relay_answer
 from pipeline.exports import events
 from pipeline.exports.audit_trail import Action, record_act
 from pipeline.exports.events import EventType, NewEvent
@@ -44,30 +44,6 @@ _EVENTS: Final = {
 
 #: What the remark about a field says that the plan lacks; a remark has at most 1,000 characters.
 _STRAY: Final = " (The plan has no such place.)"
-
-_INSERT_ANSWER: Final = {
-    dialect: each.on_conflict_do_nothing().returning(table(Acknowledgement).c.id)
-    for dialect, each in (
-        ("postgresql", postgresql.insert(table(Acknowledgement))),
-        ("sqlite", sqlite.insert(table(Acknowledgement))),
-    )
-}
-
-
-@dataclass(frozen=True)
-class _Found:
-    """The submission before the answer."""
-
-    purged_at: datetime | None
-    state: SubmissionState
-    now: datetime
-    last_at: datetime | None  # when the newest answer arrived
-    withdrawing: bool  # a person requested the withdrawal of the export
-
-    @property
-    def arrival(self) -> datetime:
-        """Now, but later than each earlier answer: answers without a time of their own count as they arrive."""
-        return self.now if self.last_at is None else max(self.now, self.last_at + timedelta(microseconds=1))
 
 
 @dataclass(frozen=True)
@@ -89,58 +65,39 @@ def record_answer(
     Unsafe characters are replaced before recording, and a field that the plan lacks says so. A refusal would lose the
     answer.
     """
-    found = _find(session, submission_id)
+    found = find_handoff(session, submission_id)
     prepared = _prepare_answer(session, export_id, answer, found.now)
-    return _record_prepared(session, settings, submission_id, export_id, _Prepared(prepared), found)
+    return _record_prepared(session, settings, _Prepared(prepared), found, f"partner:{found.partner_id}")
 
 
 def _record_prepared(
-    session: Session, settings: Settings, submission_id: str, export_id: str, prepared: _Prepared, found: _Found
+    session: Session, settings: Settings, prepared: _Prepared, found: AnsweredHandoff, actor: str
 ) -> list[NewEvent]:
     answer, comparison = prepared.answer, prepared.comparison
-    new = _build_row(submission_id, answer) | {"received_at": found.arrival}
-    if comparison is not None:  # else NULL: None would be the null of JSON, which counts as a value
-        new["comparison"] = comparison
-    if session.execute(_INSERT_ANSWER[session.get_bind().dialect.name], new).first() is None:
+    submission_id = found.submission_id
+    row = _build_row(submission_id, answer) | {"received_at": found.arrival, "comparison": comparison}
+    written = write_answer(session, settings, found, row)
+    if written is None:
         return []
-    stored = entries.read_stored(session, export_id, submission_id)
-    answers = entries.read_answers(session, submission_id)
-    earlier = fold_entries(stored, (each for each in answers if each.id != answer.id))
-    change = EntriesChange(earlier, fold_entries(stored, answers))
-    entries.write_changed(session, submission_id, change.after, stored)
-    entries.mark_difference(session, export_id, change)
-    before, after = (
-        summarize_entries(each.values(), withdrawing=found.withdrawing) for each in (change.before, change.after)
-    )
-    fact = submissions.settle_status(session, settings, submission_id, found.state, before, after)
-    outcome = read_outcome(session, export_id)
+    outcome = read_outcome(session, found.export_id)
     said = {name: value for name, value in as_json(answer).items() if value not in (None, [])}
     if comparison is not None:
         said["comparison"] = comparison
-    fact |= {"receivedAt": format_utc(found.arrival), **said, "outcome": outcome.value}
+    fact = written.fact | {"receivedAt": format_utc(found.arrival), **said, "outcome": outcome.value}
     status = AnswerStatus(answer.status)
-    crosses = fact["moved"] and after.state is SubmissionState.NOT_WITHDRAWN
-    fact |= answer_messages.enqueue_answer(
-        session, submission_id, answer, found.arrival, change, outcome, needs_look=status in NEEDS_LOOK or crosses
-    ).fact
+    crosses = fact["moved"] and written.after.state is SubmissionState.NOT_WITHDRAWN
+    goes_on = found.superseded and relay_answer(session, settings, found, answer, row, actor)
+    if not goes_on:  # else the messages of the newest revision say it
+        fact |= answer_messages.enqueue_answer(
+            session,
+            submission_id,
+            answer,
+            found.arrival,
+            written.change,
+            outcome,
+            needs_look=answer_messages.needs_look(status) or crosses,
+        ).fact
     return [NewEvent(_EVENTS.get(status, EventType.BROKER_ACKNOWLEDGED), {"submissionId": submission_id} | fact)]
-
-
-def _find(session: Session, submission_id: str) -> _Found:
-    last = select(func.max(table(Acknowledgement).c.received_at))
-    row = session.execute(
-        select(
-            col(Export.purged_at),
-            col(BrokerSubmission.state),
-            statement_now(),
-            last.where(table(Acknowledgement).c.submission_id == submission_id).scalar_subquery(),
-            col(Export.withdrawal_seq),
-        )
-        .join_from(BrokerSubmission, Export, col(Export.id) == col(BrokerSubmission.export_id))
-        .where(col(BrokerSubmission.id) == submission_id)
-    ).one()
-    purged_at, state, now, last_at, withdrawal_seq = row
-    return _Found(purged_at, SubmissionState(state), now, last_at, withdrawal_seq is not None)
 
 
 def _build_row(submission_id: str, answer: AcknowledgementBody) -> dict[str, Any]:
@@ -199,13 +156,13 @@ def receive_answer(
         submission = submissions.find_submission(session, submission_id)
         # Lock the export first, as each writer does. It keeps the log without gaps and serializes repeated answers.
         events.lock_export(session, submission.export_id)
-        found = _find(session, submission_id)
+        found = find_handoff(session, submission_id)
         if found.purged_at is not None:
             raise Purged.for_export(submission.export_id, "the answer was not recorded")
         refused_for = None if fetched else submission_id
         answer = _prepare_answer(session, submission.export_id, body, found.now, refused_for=refused_for)
         prepared = _Prepared(answer, comparison)
-        happened = _record_prepared(session, runtime.settings, submission_id, submission.export_id, prepared, found)
+        happened = _record_prepared(session, runtime.settings, prepared, found, actor)
         status = happened[-1].data["submissionStatus"] if happened else found.state.value
         if not happened:
             _check_repeated(session, submission_id, answer)

@@ -4,9 +4,10 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from types import MappingProxyType
 from typing import Any, Final
 
-from sqlalchemy import Float, bindparam, delete, func, or_, select, update
+from sqlalchemy import Float, bindparam, delete, exists, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.dml import ReturningUpdate
 from sqlmodel import Session, col
@@ -43,6 +44,9 @@ UNDELIVERED: Final = frozenset(source_states(SUBMISSION_TRANSITIONS, SubmissionS
 #: The parameters of a deadline: seconds after the previous status, and before the arrival.
 _WAIT: Final = ("deadline_seconds", "lead_seconds")
 
+#: Whether a handoff has answers. A handoff that is not delivered has only those of an earlier revision.
+_HAS_ANSWERS: Final = exists().where(table(Acknowledgement).c.submission_id == bindparam("of_submission"))
+
 #: How long a signed request is remembered: longer than it is valid, plus any difference of clocks.
 _SIGNATURE_SECONDS: Final = 3600
 
@@ -77,6 +81,15 @@ def advance_status(
     return session.execute(statement, {"of_submission": submission_id} | parameters).first() is not None
 
 
+def deliver_status(session: Session, settings: Settings, submission_id: str) -> tuple[bool, bool]:
+    """Move the submission to `delivered`; return whether it moved, and whether answers were copied into it before."""
+    wait = find_wait(settings, SubmissionState.DELIVERED)
+    statement = _build_advance(SubmissionState.DELIVERED, expects=wait is not None, columns=())
+    parameters = {} if wait is None else dict(zip(_WAIT, wait, strict=True))
+    row = session.execute(statement, {"of_submission": submission_id} | parameters).first()
+    return row is not None, row is not None and bool(row[1])
+
+
 @cache
 def _build_advance(status: SubmissionState, *, expects: bool, columns: tuple[str, ...]) -> ReturningUpdate[Any]:
     """Return the guarded UPDATE to `status`; `expects` says that a next status has a deadline."""
@@ -99,7 +112,7 @@ def _build_advance(status: SubmissionState, *, expects: bool, columns: tuple[str
             **first,
             **{name: bindparam(f"new_{name}") for name in columns},
         )
-        .returning(_submissions.id)
+        .returning(_submissions.id, _HAS_ANSWERS)
     )
 
 
@@ -110,10 +123,13 @@ def settle_status(
     state: SubmissionState,
     before: EntriesStatus,
     after: EntriesStatus,
+    *,
+    elapsed: float = 0.0,
 ) -> dict[str, Any]:
     """Write what the answers say together, `after` a new one, if that changes `state`. Return the facts for the event.
 
-    A new deadline starts only if another status is expected now. The caller has locked the export's row.
+    A new deadline starts only if another status is expected now; `elapsed` seconds of it are over already. The caller has
+    locked the export's row.
     """
     new = after.state or SubmissionState.DELIVERED
     expected = state if state in UNDELIVERED else before.expected_after
@@ -124,7 +140,7 @@ def settle_status(
     resets = expected != after.expected_after or (state is SubmissionState.QUERY and after.expected_after is None)
     if moved or resets:
         reached = [f"first_{MILESTONES[new]}_at"] if moved and new in MILESTONES else []
-        deadline = {"deadline_at": find_deadline(settings, after.expected_after), "overdue_at": None}
+        deadline = {"deadline_at": find_deadline(settings, after.expected_after, elapsed=elapsed), "overdue_at": None}
         session.execute(
             update(table(BrokerSubmission))
             .where(_submissions.id == submission_id)
@@ -152,13 +168,15 @@ def await_answer(session: Session, settings: Settings, submission_id: str) -> bo
     return started.first() is not None
 
 
-def notified_event(partner_id: str, channel: str | None = None) -> NewEvent:
+def notified_event(
+    partner_id: str, channel: str | None = None, fact: Mapping[str, Any] = MappingProxyType({})
+) -> NewEvent:
     """Return the event that the customs broker has the handoff, by this channel if it is known.
 
-    It belongs to the transition from a status before `delivered`, which happens once.
+    `fact` has the status of one whose entries go on from an earlier revision. It belongs to the transition from a status before `delivered`, which happens once.
     """
     by = {} if channel is None else {"channel": channel}
-    return NewEvent(EventType.BROKER_NOTIFIED, {"partnerId": partner_id, **by, "messages": 1})
+    return NewEvent(EventType.BROKER_NOTIFIED, {"partnerId": partner_id, **by, "messages": 1, **fact})
 
 
 @dataclass(frozen=True)

@@ -64,13 +64,13 @@ def status_deadline(
 
 
 def find_deadline(
-    settings: Settings, status: SubmissionState | None, arrival: Arrival = ARRIVAL
+    settings: Settings, status: SubmissionState | None, arrival: Arrival = ARRIVAL, *, elapsed: float = 0.0
 ) -> ColumnElement[datetime] | None:
-    """Return the deadline of the status after `status`, or None if none is expected."""
+    """Return the deadline of the status after `status`, or None if none is expected; `elapsed` seconds are over."""
     wait = None if status is None else find_wait(settings, status)
     if status is None or wait is None:
         return None
-    return build_deadline(status, literal(wait[0], Float()), literal(wait[1], Float()), arrival)
+    return build_deadline(status, literal(wait[0] - elapsed, Float()), literal(wait[1], Float()), arrival)
 
 
 def build_deadline(

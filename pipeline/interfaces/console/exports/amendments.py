@@ -4,18 +4,17 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 from urllib.parse import quote
 from uuid import UUID, uuid4
 
 from fastapi import APIRouter, Depends
-from sqlalchemy import Row
 from starlette.responses import Response
 
 from pipeline.core import deadline
 from pipeline.core.errors import Refused
 from pipeline.core.findings import Finding
-from pipeline.deliveries.entries.entries import find_filed_entries
+from pipeline.deliveries.entries.revisions import EarlierEntry
 from pipeline.exports.plan_values import read_value
 from pipeline.exports.queries import find_export
 from pipeline.exports.schemas.export import ExecuteRequest
@@ -24,7 +23,13 @@ from pipeline.interfaces.api.headers import download_headers, read_trace_context
 from pipeline.interfaces.api.limits import REQUEST_WAIT_SECONDS
 from pipeline.interfaces.console.exports import amendment_views
 from pipeline.interfaces.pages.pages import HEADERS, ConsoleRoute, Form, Visit, Visitor, limit_form, redirect_to
-from pipeline.workflow.amendments import AMENDING_ROLES, amend_export, find_amendable, preflight_amendment
+from pipeline.workflow.amendments import (
+    AMENDING_ROLES,
+    amend_export,
+    find_amendable,
+    find_corrected,
+    preflight_amendment,
+)
 from pipeline.workflow.plan_input import (
     MAX_PLACES,
     AmendablePlan,
@@ -179,7 +184,10 @@ def _check(
             refusal, status = refusal or refused.message, refused.status
             corrected = TypedPlan(corrected.raw)
     check = amendment_views.show_check(plan, corrected, findings, now, visit.caller)
-    return _page(visit, plan, typed, check=check, refusal=refusal, status=status, errors=corrected.errors)
+    filed: Sequence[EarlierEntry] = ()
+    if check.sendable and corrected.hashed is not None:
+        filed = find_corrected(visit.runtime, visit.caller, plan.export_id, corrected.hashed.plan)
+    return _page(visit, plan, typed, check=check, refusal=refusal, status=status, errors=corrected.errors, filed=filed)
 
 
 def _correct(visit: Visit, plan: AmendablePlan, typed: _Typed, approved_at: datetime) -> TypedPlan:
@@ -202,6 +210,7 @@ def _page(
     status: int = 200,
     added: str = "",
     errors: Mapping[str, str] = _NO_ERRORS,
+    filed: Sequence[EarlierEntry] = (),
 ) -> Response:
     return visit.page(
         "console/exports/amendment.html",
@@ -213,16 +222,10 @@ def _page(
         key=typed.key,
         approver=_name_approver(visit),
         check=check,
-        filed=_list_filed(visit, plan) if check is not None and check.sendable else (),
+        filed=filed,
         refusal=refusal,
         added=added,
     )
-
-
-def _list_filed(visit: Visit, plan: AmendablePlan) -> Sequence[Row[Any]]:
-    with visit.runtime.db.read() as session:
-        new = plan.revision + 1
-        return find_filed_entries(session, visit.account_id, plan.batch_id, test=plan.test, before=new)
 
 
 def _read_typed(form: Form) -> _Typed:

@@ -1,0 +1,231 @@
+"""Answers to the handoff of an earlier revision, as they count in a newer one whose units did not change.
+
+At the handoff they are copied once; one that comes later is copied when it comes. A copy is named by the revision that
+it came to, as in `1~R-7`: no customs broker can send such an id.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from sqlalchemy import insert, select
+from sqlmodel import Session
+
+from config.settings import Settings
+from pipeline.core.clock import format_utc
+from pipeline.core.db import table
+from pipeline.deliveries.entries import entries
+from pipeline.deliveries.entries.facets import (
+    AnswerStatus,
+    EntriesChange,
+    EntriesStatus,
+    fold_entries,
+    summarize_entries,
+)
+from pipeline.deliveries.entries.revisions import EarlierEntry, read_same
+from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
+from pipeline.deliveries.outbox import answer_messages
+from pipeline.deliveries.outcomes import read_outcome
+from pipeline.deliveries.schemas.answers import AcknowledgementBody
+from pipeline.deliveries.submissions import submissions
+from pipeline.deliveries.submissions.answer_fold import AnsweredHandoff, find_handoff, write_answer
+from pipeline.exports import events
+from pipeline.exports.events import EventType, NewEvent
+from pipeline.exports.models import Export
+from pipeline.exports.states import SubmissionState
+
+_answers, _exports, _submissions = (table(model).c for model in (Acknowledgement, Export, BrokerSubmission))
+
+_MARK: Final = "~"
+
+#: The members of the event of a copied answer, by column. What the customs broker points at is in the earlier plan.
+_MEMBERS: Final[Mapping[str, str]] = {
+    "id": "id",
+    "status": "status",
+    "reference": "reference",
+    "entry_number": "entryNumber",
+    "message": "message",
+    "packages": "customsPackageNumbers",
+    "hold": "hold",
+    "at": "at",
+    "effective_at": "effectiveAt",
+    "corrects": "corrects",
+    "received_at": "receivedAt",
+    "assessed": "assessed",
+    "comparison": "comparison",
+}
+
+
+def lock_earlier(session: Session, account_id: str, batch_id: str, *, test: bool, before: int) -> None:
+    """Lock the exports of the batch's earlier revisions, so that no answer to them comes before the transaction ends."""
+    session.execute(
+        select(_exports.id)
+        .where(
+            _exports.account_id == account_id,
+            _exports.batch_id == batch_id,
+            _exports.test == test,
+            _exports.revision < before,
+        )
+        .order_by(_exports.revision)
+        .with_for_update()
+    ).all()
+
+
+def carry_answers(
+    session: Session, submission_id: str, export_id: str, status: SubmissionState, kept: Sequence[EarlierEntry]
+) -> list[NewEvent]:
+    """Copy the answers about the entries that go on into the new handoff of the export, and return the events.
+
+    The caller has locked the earlier exports, and has written the handoff.
+    """
+    if not kept:
+        return []
+    source, revision = kept[0].submission_id, kept[0].revision
+    numbers = [each.customs_package_number for each in kept]
+    query = select(table(Acknowledgement)).where(_answers.submission_id == source)
+    found = session.execute(query.order_by(_answers.received_at, _answers.id)).mappings().all()
+    copied = [
+        row
+        for each in found
+        if (row := _copy_answer(dict(each), submission_id, revision, numbers, numbers)) is not None
+    ]
+    if not copied:
+        return []
+    session.execute(insert(table(Acknowledgement)), copied)
+    stored = entries.read_stored(session, export_id, submission_id)
+    folded = fold_entries(stored, entries.read_answers(session, submission_id))
+    entries.write_changed(session, submission_id, folded, stored)
+    entries.mark_difference(session, export_id, EntriesChange(fold_entries(stored, ()), folded))
+    unmoved = {"moved": False, "deadlineReset": False, "submissionStatus": status.value}
+    return [_build_event(row, unmoved) for row in copied]
+
+
+def settle_delivered(session: Session, settings: Settings, submission_id: str) -> dict[str, Any]:
+    """Write the status of a handoff that was just delivered, by the answers that were copied; return the facts.
+
+    A deadline goes on: it counts from the newest of these answers.
+    """
+    handoff = find_handoff(session, submission_id)
+    packages = entries.read_package_numbers(session, handoff.export_id)
+    folded = fold_entries(packages, entries.read_answers(session, submission_id))
+    after = summarize_entries(folded.values(), withdrawing=handoff.withdrawing)
+    before = EntriesStatus(None, SubmissionState.DELIVERED)
+    elapsed = 0.0 if handoff.last_at is None else (handoff.now - handoff.last_at).total_seconds()
+    return submissions.settle_status(
+        session, settings, submission_id, handoff.state, before, after, elapsed=max(elapsed, 0.0)
+    )
+
+
+def relay_answer(
+    session: Session,
+    settings: Settings,
+    earlier: AnsweredHandoff,
+    answer: AcknowledgementBody,
+    row: Mapping[str, Any],
+    actor: str,
+) -> bool:
+    """Copy an answer to a superseded handoff into the newest one, for the units that did not change since.
+
+    Return whether each package that the answer is about goes on there. The caller has locked the earlier export.
+    """
+    newest = _find_newest(session, earlier)
+    if newest is None:
+        return False
+    submission_id, export_id, revision = newest
+    # The handoff is committed, so its transaction does not wait for the lock of the earlier export.
+    events.lock_export(session, export_id)
+    target = find_handoff(session, submission_id)
+    if target.purged_at is not None or target.partner_id != earlier.partner_id:
+        return False
+    numbers = [
+        number for number, since in read_same(session, export_id).items() if since is not None and since <= revision
+    ]
+    about = row["packages"] or entries.read_package_numbers(session, earlier.export_id)
+    copied = _copy_answer(row, submission_id, revision, numbers, about)
+    if copied is not None:
+        for event in _write_copy(session, settings, target, answer, copied):
+            events.append(session, export_id, actor, [event])
+    return set(about) <= set(numbers)
+
+
+def _find_newest(session: Session, earlier: AnsweredHandoff) -> tuple[str, str, int] | None:
+    """Return the newest later handoff of the batch, its export, and the revision of the earlier one."""
+    old = session.get_one(Export, earlier.export_id)
+    row = session.execute(
+        select(_submissions.id, _exports.id)
+        .join_from(table(Export), table(BrokerSubmission), _submissions.export_id == _exports.id)
+        .where(
+            _exports.account_id == old.account_id,
+            _exports.batch_id == old.batch_id,
+            _exports.test == old.test,
+            _exports.revision > old.revision,
+        )
+        .order_by(_exports.revision.desc())
+        .limit(1)
+    ).first()
+    return None if row is None else (row[0], row[1], old.revision)
+
+
+def _write_copy(
+    session: Session,
+    settings: Settings,
+    target: AnsweredHandoff,
+    answer: AcknowledgementBody,
+    copied: Mapping[str, Any],
+) -> Iterator[NewEvent]:
+    written = write_answer(session, settings, target, copied, carried=True)
+    if written is None:
+        return
+    outcome = read_outcome(session, target.export_id)
+    body = answer.model_copy(update={"id": copied["id"], "customs_package_numbers": copied["packages"], "fields": []})
+    fact = written.fact | {"outcome": outcome.value}
+    fact |= answer_messages.enqueue_answer(
+        session,
+        target.submission_id,
+        body,
+        copied["received_at"],
+        written.change,
+        outcome,
+        needs_look=answer_messages.needs_look(copied["status"]),
+    ).fact
+    yield _build_event(copied, fact)
+
+
+def _copy_answer(
+    row: Mapping[str, Any], submission_id: str, revision: int, kept: Sequence[str], about: Sequence[str]
+) -> dict[str, Any] | None:
+    """Return the copy of an answer for the packages that are `kept`; None if it says nothing about one of them.
+
+    `about` are the packages of an answer that names none.
+    """
+    named = {*(row["packages"] or about)}
+    packages = [number for number in kept if number in named]
+    says = packages and row["status"] != AnswerStatus.RECEIVED
+    if not kept or not (says or row["corrects"]):
+        return None
+    name, comparison = _name_copy(row["id"], revision), row["comparison"]
+    copied = dict(row) | {
+        "submission_id": submission_id,
+        "id": name,
+        "corrects": None if row["corrects"] is None else _name_copy(row["corrects"], revision),
+        "packages": packages,
+        "fields": [],
+        "raw": None,
+        "in_reply_to": None,
+        "comparison": None if comparison is None else comparison | {"answerId": name},
+    }
+    if not says:
+        # It only takes another answer back.
+        copied |= {"status": AnswerStatus.REMARK.value, "packages": [*kept], "entry_number": None, "hold": None}
+        copied |= {"assessed": None, "comparison": None}
+    return copied
+
+
+def _name_copy(answer_id: str, revision: int) -> str:
+    return answer_id if _MARK in answer_id else f"{revision}{_MARK}{answer_id}"
+
+
+def _build_event(row: Mapping[str, Any], fact: Mapping[str, Any]) -> NewEvent:
+    said = {member: row[name] for name, member in _MEMBERS.items() if row[name] is not None}
+    instants = {name: format_utc(said[name]) for name in ("at", "effectiveAt", "receivedAt") if name in said}
+    data = {"submissionId": row["submission_id"]} | said | instants | dict(fact)
+    return NewEvent(EventType.BROKER_ANSWER_CARRIED, data)
