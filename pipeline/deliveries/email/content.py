@@ -10,6 +10,7 @@ from pipeline.core.templating import render
 from pipeline.deliveries.channels.email import data_filename, split_attachments
 from pipeline.deliveries.channels.protocol import Attachment, EmailBody
 from pipeline.deliveries.email.attachments import describe_documents
+from pipeline.deliveries.email.earlier import describe_earlier, describe_purpose, list_changes
 from pipeline.deliveries.email.packages import build_package, format_count
 from pipeline.deliveries.email.text import (
     MAX_DOCUMENTS,
@@ -141,28 +142,18 @@ def _build_handoff(
     units = message.units
     seller = units[0].parties.seller.name
     count = "one customs package" if len(units) == 1 else f"{len(units)} customs packages, each with its own entry"
-    does = (
-        "corrects an export whose entry is filed"
-        if message.corrects
-        else "hands off an export that is ready to be filed"
-    )
+    title, does = describe_purpose(message)
     opening = [f"{seller} {does} with US customs: {count}."]
     if len(units) > MAX_PACKAGES:
         opening.append(f"This e-mail lists the first {MAX_PACKAGES}. The attached data has all of them.")
-    if message.supersedes is not None:
-        opening.append(f"It replaces revision {message.supersedes.revision}. Do not file that revision.")
-    for each in message.corrects[:MAX_PACKAGES]:
-        number = f"entry {each.entry_number}" if each.entry_number else "an entry"
-        opening.append(
-            f"{each.customs_package_number} has {number} ({each.status}). Correct it, and file no second one."
-        )
+    opening += describe_earlier(message)
     if message.test:
         opening.insert(0, "This is a test. Do not file it.")
     return EmailContent(
         build_handoff_subject(message.batch_id, [unit.invoice.number for unit in units]),
-        f"{'Correction' if message.corrects else 'Ready to file'}: export {message.batch_id}",
+        f"{title}: export {message.batch_id}",
         opening,
-        [build_package(unit) for unit in units[:MAX_PACKAGES]],
+        [*list_changes(message), *(build_package(unit) for unit in units[:MAX_PACKAGES])],
         describe_documents(documents, MAX_DOCUMENTS, until),
         f"{settings.public_url}/answers/{link.token}",
         instructions=[
