@@ -69,9 +69,16 @@ def gather_bundle(session: Session, settings: Settings, export: Export, *, to_pa
     shared = {id_: member for id_, member in documents.items() if not to_partner or id_ in handed}
     if len(shared) == len(documents):
         bodies[PLAN] = session.get_one(PlanSnapshot, export.plan_id).document.encode()
+    files: dict[str, BundleMember] = {}
     if not to_partner and (conversation := read_conversation(session, export.id, limit=_MOST_ITEMS)).items:
         bodies[CONVERSATION] = conversation.model_dump_json(by_alias=True, indent=1).encode() + b"\n"
-    members = [*(bundle.bundle_member(path, body) for path, body in bodies.items()), *shared.values()]
+        named = (each for item in conversation.items for each in item.attachments)
+        files = {
+            each.id: BundleMember(bundle.file_path(each.id, each.filename or ""), each.size, each.sha256)
+            for each in named
+        }
+    own = [bundle.bundle_member(path, body) for path, body in bodies.items()]
+    members = [*own, *shared.values(), *files.values()]
     bodies[MANIFEST] = bundle.bundle_manifest(_describe_export(session, export), members)
     members.append(bundle.bundle_member(MANIFEST, bodies[MANIFEST]))
     return Bundle(sorted(members, key=lambda member: member.path), bodies)

@@ -110,6 +110,7 @@ class Acknowledgement(SQLModel, table=True):
     effective_at: datetime | None = instant_column(nullable=True)
     corrects: str | None = None  # the id of an earlier answer, which counts for nothing
     in_reply_to: str | None = None  # the id of the message to the customs broker that it answers
+    attachments: list[str] | None = Field(default=None, sa_type=JSON_TYPE)  # ids
     raw: dict[str, Any] | None = Field(default=None, sa_type=JSON_TYPE)  # what the other system said
     assessed: dict[str, Any] | None = Field(default=None, sa_type=JSON_TYPE)  # the amounts of one entry
     comparison: dict[str, Any] | None = Field(default=None, sa_type=JSON_TYPE)  # an `Assessment`, made as it arrived
@@ -127,6 +128,7 @@ class ConversationMessage(SQLModel, table=True):
     text: str | None = None  # None after the purge
     packages: list[str] | None = Field(default=None, sa_type=JSON_TYPE)  # as those of an answer
     in_reply_to: str | None = None  # the id of an answer, or of an earlier message
+    attachments: list[str] | None = Field(default=None, sa_type=JSON_TYPE)  # ids
     written_at: datetime = timestamp_column()
 
 

@@ -13,6 +13,9 @@ from typing import Final
 #: The members outside the folders of the units.
 PLAN, MESSAGE, CONVERSATION, MANIFEST = "plan.json", "broker_message.json", "conversation.json", "manifest.json"
 
+#: The folder of the conversation's files.
+FILES: Final = "conversation"
+
 #: The earliest time that a zip can hold; a fixed time keeps the bytes independent of the time of packing.
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 _READABLE_BY_ALL: Final = 0o100644 << 16
@@ -61,6 +64,11 @@ def bundle_member(path: str, body: bytes) -> BundleMember:
 def unit_folder(unit_no: int, unit_ref: str) -> str:
     """Return the name of the folder of a unit's documents."""
     return f"{unit_no:04d}-{safe_filename(unit_ref)}"
+
+
+def file_path(file_id: str, filename: str) -> str:
+    """Return the path of a file of the conversation."""
+    return f"{FILES}/{file_id}/{safe_filename(filename)}"
 
 
 def bundle_manifest(info: BundleInfo, members: Iterable[BundleMember]) -> bytes:

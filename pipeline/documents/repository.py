@@ -20,7 +20,7 @@ from pipeline.core.ids import new_id
 from pipeline.core.runtime import Runtime
 from pipeline.documents.registry import Document
 from pipeline.exports.events import EventType, NewEvent
-from pipeline.exports.models import Artifact, Export
+from pipeline.exports.models import Artifact, ConversationFile, Export
 from pipeline.exports.step_context import StepContext
 
 ArtifactRow = Mapping[str, Any]
@@ -49,6 +49,22 @@ _SAME_BYTES: Final = (
 _LOCK_TO_RECORD: Final = _SAME_BYTES.with_for_update(read=True, of=table(Artifact))
 _INSERT_ARTIFACTS: Final = insert(table(Artifact))
 _LOCK_TO_DELETE: Final = _SAME_BYTES.with_for_update(of=table(Artifact))
+
+# Documents and attachments share bytes, too. Both rows are locked, always the document's first.
+_attachments = table(ConversationFile).c
+_first_attachments = select(func.min(_attachments.id)).where(
+    _attachments.sha256.in_(bindparam("hashes", expanding=True))
+)
+_SAME_ATTACHED: Final = (
+    select(
+        _attachments.sha256, or_(_attachments.purged_at.is_not(None), _exports.purged_at.is_not(None)).label("purged")
+    )
+    .join(table(Export), _exports.id == _attachments.export_id)
+    .where(_attachments.id.in_(_first_attachments.group_by(_attachments.sha256)))
+    .order_by(_attachments.id)
+)
+_LOCK_TO_ATTACH: Final = _SAME_ATTACHED.with_for_update(read=True, of=table(ConversationFile))
+_LOCK_ATTACHED: Final = _SAME_ATTACHED.with_for_update(of=table(ConversationFile))
 
 
 def store_document(runtime: Runtime, context: StepContext, unit_no: int, document: Document) -> ArtifactRow:
@@ -106,14 +122,7 @@ def record_documents(session: Session, store: ArtifactStore, rows: Sequence[Arti
     again.
     """
     if rows:
-        same_hash = session.execute(_LOCK_TO_RECORD, {"hashes": [row["sha256"] for row in rows]}).all()
-        # Only under the lock no purge can delete the bytes after this check. The store is asked only if equal bytes were
-        # purged before. That takes a few seconds at most; no other step calls another service inside its transaction.
-        for sha256 in {each.sha256 for each in same_hash if each.purged}:
-            if not store.has(sha256):
-                raise StoreUnavailable(
-                    f"document {sha256} was just purged with another export; a retry stores it again"
-                )
+        _check_kept(store, session.execute(_LOCK_TO_RECORD, {"hashes": [row["sha256"] for row in rows]}).all())
         session.execute(_INSERT_ARTIFACTS, list(rows))
     return [
         NewEvent(
@@ -133,26 +142,45 @@ def record_documents(session: Session, store: ArtifactStore, rows: Sequence[Arti
     ]
 
 
+def lock_to_attach(session: Session, store: ArtifactStore, hashes: Sequence[str]) -> None:
+    """Lock the bytes with these hashes, so that no purge deletes them before the end of the transaction.
+
+    Raises StoreUnavailable if a purge deleted them after they were stored. A retry stores them again.
+    """
+    for lock in (_LOCK_TO_RECORD, _LOCK_TO_ATTACH):
+        _check_kept(store, session.execute(lock, {"hashes": hashes}).all())
+
+
+def _check_kept(store: ArtifactStore, same_hash: Sequence[Any]) -> None:
+    # Only under the lock no purge can delete the bytes after this check. The store is asked only if equal bytes were
+    # purged before. That takes a few seconds at most; no other step calls another service inside its transaction.
+    for sha256 in {each.sha256 for each in same_hash if each.purged}:
+        if not store.has(sha256):
+            raise StoreUnavailable(f"document {sha256} was just purged with another export; a retry stores it again")
+
+
 def delete_unreferenced(runtime: Runtime, sha256: str) -> bool:
-    """Mark the document of purged exports as purged; return whether its bytes were deleted.
+    """Mark the document or attachment of purged exports as purged; return whether its bytes were deleted.
 
     The bytes stay if an export that is not purged has them. They are deleted inside the transaction that holds the lock;
     if it fails, a repeated deletion is harmless. Raises StoreUnavailable.
     """
     with runtime.db.write() as session:
-        session.execute(_LOCK_TO_DELETE, {"hashes": [sha256]})
+        for lock in (_LOCK_TO_DELETE, _LOCK_ATTACHED):
+            session.execute(lock, {"hashes": [sha256]})
         # Check after the lock: the transaction that held the lock before may have recorded the document.
-        has_hash = col(Artifact.sha256) == sha256
         is_referenced = _is_referenced(session, sha256)
         if not is_referenced:
             runtime.store.delete(sha256)
         purged_exports = select(col(Export.id)).where(col(Export.purged_at).is_not(None))
-        session.execute(
-            update(Artifact)
-            .where(has_hash, col(Artifact.purged_at).is_(None), col(Artifact.export_id).in_(purged_exports))
-            .values(purged_at=database_now())
-            .execution_options(synchronize_session=False)
-        )
+        for model in (Artifact, ConversationFile):
+            session.execute(
+                update(model)
+                .where(col(model.sha256) == sha256, col(model.purged_at).is_(None))
+                .where(col(model.export_id).in_(purged_exports))
+                .values(purged_at=database_now())
+                .execution_options(synchronize_session=False)
+            )
     return not is_referenced
 
 
@@ -163,7 +191,8 @@ def restore_document(runtime: Runtime, sha256: str, body: bytes) -> bool:
     """
     with runtime.db.write() as session:
         # Only under the lock a purge cannot miss these bytes.
-        session.execute(_LOCK_TO_RECORD, {"hashes": [sha256]})
+        for lock in (_LOCK_TO_RECORD, _LOCK_TO_ATTACH):
+            session.execute(lock, {"hashes": [sha256]})
         is_referenced = _is_referenced(session, sha256)
         if is_referenced:
             runtime.store.put(body)
@@ -171,13 +200,16 @@ def restore_document(runtime: Runtime, sha256: str, body: bytes) -> bool:
 
 
 def _is_referenced(session: Session, sha256: str) -> bool:
-    of_an_export = (
-        select(col(Artifact.id))
-        .join(Export, col(Export.id) == col(Artifact.export_id))
-        .where(col(Artifact.sha256) == sha256, col(Export.purged_at).is_(None))
-        .limit(1)
+    return any(
+        session.scalar(
+            select(col(model.id))
+            .join(Export, col(Export.id) == col(model.export_id))
+            .where(col(model.sha256) == sha256, col(Export.purged_at).is_(None))
+            .limit(1)
+        )
+        is not None
+        for model in (Artifact, ConversationFile)
     )
-    return session.scalar(of_an_export) is not None
 
 
 @dataclass(frozen=True)

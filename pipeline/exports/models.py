@@ -340,6 +340,31 @@ class Artifact(SQLModel, table=True):
     purged_at: datetime | None = instant_column(nullable=True)  # since then its bytes are not in the store
 
 
+class ConversationFile(SQLModel, table=True):
+    """A file that the customs broker or the exporter sent about a handoff; the store holds its bytes under their hash.
+
+    Its id follows from its export, sender, name and content. So a repeated file is the same row.
+    """
+
+    __tablename__ = "attachments"
+    __table_args__ = (
+        Index("ix_attachments_export_id", "export_id", "id"),
+        Index("ix_attachments_sha256_id", "sha256", "id"),
+    )
+
+    id: str = Field(primary_key=True)
+    export_id: str = Field(foreign_key="exports.id")
+    account_id: str
+    partner_id: str | None = None  # the customs broker that sent it; None: the exporter did
+    author: str
+    filename: str | None = None  # None after the purge
+    media_type: str
+    size: int = Field(sa_type=BigInteger)
+    sha256: str
+    attached_at: datetime = timestamp_column()
+    purged_at: datetime | None = instant_column(nullable=True)  # since then its bytes are not in the store
+
+
 class IdempotencyRecord(SQLModel, table=True):
     """The first response to a request with an idempotency key; a repeated request gets it again."""
 

@@ -92,6 +92,10 @@ _DESCRIPTIONS: Final[Mapping[str, tuple[str, str | Callable[[_Facts], str]]]] = 
         lambda data: f"revision {str(data.get('id')).partition('~')[0]}: {_describe_answer(data)}",
     ),
     "MESSAGE_WRITTEN": (NEUTRAL, lambda data: f"message to the customs broker: {data.get('text', '')}"),
+    "FILE_ATTACHED": (
+        NEUTRAL,
+        lambda data: f"file {data.get('filename', '')} from {data.get('partnerId', 'the exporter')}",
+    ),
     "EXPORT_EXECUTED": (GOOD, "executed"),
     "EXPORT_FAILED": (
         BAD,

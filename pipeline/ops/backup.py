@@ -15,13 +15,13 @@ from sqlmodel import col
 from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.errors import ArtifactConflict, InvalidState, StoreUnavailable
 from pipeline.core.runtime import Runtime
-from pipeline.exports.models import Artifact, Export
+from pipeline.exports.models import Artifact, ConversationFile, Export
 
 DATABASE: Final = "exports.db"
 DOCUMENTS: Final = "artifacts"
 _UNFINISHED: Final = f"{DATABASE}.part"
 #: Of purged documents only the hashes are kept.
-_KEPT: Final = "FROM artifacts WHERE purged_at IS NULL"
+_KEPT: Final = "FROM (SELECT sha256 FROM artifacts WHERE purged_at IS NULL UNION SELECT sha256 FROM attachments WHERE purged_at IS NULL)"
 #: A backup holds prices, addresses and sealed secrets, so only its owner may read it.
 _OWNER_ONLY: Final = 0o077
 
@@ -156,11 +156,12 @@ def _copy_document(runtime: Runtime, target: ArtifactStore, sha256: str, backup:
 
 def _documents_with_hash(runtime: Runtime, sha256: str) -> Sequence[tuple[str, str]]:
     """Return the current documents with these bytes, as export ids and file names; empty if all of them were purged."""
-    query = (
-        select(col(Artifact.export_id), col(Artifact.filename))
-        .join(Export, col(Export.id) == col(Artifact.export_id))
-        .where(col(Artifact.sha256) == sha256, col(Export.purged_at).is_(None))
-        .order_by(col(Artifact.id))
-    )
+    queries = [
+        select(col(model.export_id), col(model.filename))
+        .join(Export, col(Export.id) == col(model.export_id))
+        .where(col(model.sha256) == sha256, col(Export.purged_at).is_(None))
+        .order_by(col(model.id))
+        for model in (Artifact, ConversationFile)
+    ]
     with runtime.db.read() as session:
-        return [(export_id, filename) for export_id, filename in session.execute(query)]
+        return [(export_id, filename or "") for query in queries for export_id, filename in session.execute(query)]

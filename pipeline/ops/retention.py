@@ -28,9 +28,9 @@ from pipeline.deliveries.models import (
 from pipeline.deliveries.outbox import outbox
 from pipeline.documents import repository
 from pipeline.exports import events
-from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import (
     Artifact,
+    ConversationFile,
     Export,
     ExportPackage,
     ExportUnit,
@@ -278,7 +278,7 @@ def _purge_export(runtime: Runtime, export_id: str, record: ExpiredRecord) -> bo
             "jurisdiction": record.jurisdiction,
             "years": record.years,
         }
-        purged = events.append(session, export_id, ACTOR, [NewEvent(EventType.EXPORT_PURGED, fact)])
+        purged = events.append(session, export_id, ACTOR, [events.NewEvent(events.EventType.EXPORT_PURGED, fact)])
         # Messages that a paused partner did not receive have lost their body.
         outbox.cancel_unsent(session, export_id)
         _clear_columns(
@@ -305,6 +305,7 @@ def _purge_export(runtime: Runtime, export_id: str, record: ExpiredRecord) -> bo
         answers = col(Acknowledgement.submission_id).in_(submissions)
         _clear_columns(session, Acknowledgement, answers, fields=[], **dict.fromkeys(_ANSWER_COLUMNS))
         _clear_columns(session, ConversationMessage, col(ConversationMessage.submission_id).in_(submissions), text=None)
+        _clear_columns(session, ConversationFile, col(ConversationFile.export_id) == export_id, filename=None)
         session.execute(delete(SandboxHandoff).where(col(SandboxHandoff.submission_id).in_(submissions)))
         _clear_columns(
             session,
@@ -383,18 +384,18 @@ def _clear_columns(session: Session, table: type[SQLModel], *which: ColumnElemen
 
 
 def _purge_documents(runtime: Runtime) -> int:
-    """Delete the bytes of purged exports' documents and return their number; the next purge retries the others."""
-    purged_hashes = (
-        select(col(Artifact.sha256))
-        .join(Export, col(Artifact.export_id) == _EXPORT)
-        .where(col(Export.purged_at).is_not(None), col(Artifact.purged_at).is_(None))
-        .distinct()
+    """Delete the bytes of purged exports' documents and attachments, and return their number; the next purge retries the others."""
+    purged_hashes = [
+        select(col(model.sha256))
+        .join(Export, col(model.export_id) == _EXPORT)
+        .where(col(Export.purged_at).is_not(None), col(model.purged_at).is_(None))
         .limit(_HASHES_PER_BATCH)
-    )
+        for model in (Artifact, ConversationFile)
+    ]
     count = 0
     while True:
         with runtime.db.read() as session:
-            hashes = session.scalars(purged_hashes).all()
+            hashes = {each for query in purged_hashes for each in session.scalars(query)}
         if not hashes:
             return count
         count += sum(repository.delete_unreferenced(runtime, sha256) for sha256 in hashes)

@@ -1,4 +1,4 @@
-"""The check of the document store: each recorded document must be there unchanged; a damaged one can be restored."""
+"""The check of the document store: each recorded document and file must be there unchanged; a damaged one can be restored."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -17,10 +17,11 @@ from pipeline.core.blob_store import BlobCondition
 from pipeline.core.errors import OUTAGES, ExportsError, NotFound, StoreUnavailable
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries.outbox.entry_facts import recorded_invoice
+from pipeline.deliveries.submissions.attachments import ARTIFACT_TYPE
 from pipeline.documents import broker_profile as profiles
 from pipeline.documents import repository
 from pipeline.documents.registry import Document
-from pipeline.exports.models import Artifact, Export
+from pipeline.exports.models import Artifact, ConversationFile, Export
 from pipeline.exports.step_context import StepContext, build_context
 from pipeline.workflow import render_documents
 from pipeline.workflow.steps import RENDER_DOCUMENTS
@@ -31,6 +32,10 @@ _READER_THREADS: Final = 8
 
 #: After so many unreadable documents in a row, the store itself is taken to be down.
 _UNREADABLE_IN_A_ROW: Final = 3
+
+#: The unit of a conversation's file. The service cannot render it again.
+_NO_UNIT: Final = 0
+_FILE_REMEDY: Final = "only its sender and a backup have it; restore it from the backup"
 
 _PROFILE_REMEDY: Final = "give the broker its former profile, and restore again"
 
@@ -168,27 +173,28 @@ def _is_purged(runtime: Runtime, export_id: str) -> bool:
         return session.scalar(select(col(Export.purged_at)).where(col(Export.id) == export_id)) is not None
 
 
-def _kept_documents(export_id: str | None, *columns: Any) -> Select[Any]:
-    """Return the query for these columns of the documents that the store must hold."""
+def _kept(model: type[Artifact | ConversationFile], export_id: str | None, *columns: Any) -> Select[Any]:
+    """Return the query for these columns of the documents, or files, that the store must hold."""
     query = (
         select(*columns)
-        .select_from(Artifact)
-        .join(Export, col(Export.id) == col(Artifact.export_id))
-        .where(col(Artifact.purged_at).is_(None), col(Export.purged_at).is_(None))
+        .select_from(model)
+        .join(Export, col(Export.id) == col(model.export_id))
+        .where(col(model.purged_at).is_(None), col(Export.purged_at).is_(None))
     )
-    return query if export_id is None else query.where(col(Artifact.export_id) == export_id)
+    return query if export_id is None else query.where(col(model.export_id) == export_id)
 
 
 def _count_rows(runtime: Runtime, export_id: str | None) -> int:
     with runtime.db.read() as session:
-        return session.scalar(_kept_documents(export_id, func.count())) or 0
+        kept = (session.scalar(_kept(model, export_id, func.count())) or 0 for model in (Artifact, ConversationFile))
+        return sum(kept)
 
 
 def _rows(runtime: Runtime, export_id: str | None) -> Iterator[_DocumentRow]:
-    """Yield the rows of documents that the store must hold, unit by unit, a page at a time."""
+    """Yield the rows of documents that the store must hold, unit by unit, then of files, a page at a time."""
     sort_key = (col(Artifact.export_id), col(Artifact.unit_no), col(Artifact.artifact_type))
     more = (col(Artifact.filename), col(Artifact.size), col(Artifact.sha256), col(Artifact.template_version))
-    query = _kept_documents(export_id, *sort_key, *more).order_by(*sort_key).limit(_PAGE_SIZE)
+    query = _kept(Artifact, export_id, *sort_key, *more).order_by(*sort_key).limit(_PAGE_SIZE)
     after: _DocumentRow | None = None
     while True:
         page = query
@@ -198,14 +204,39 @@ def _rows(runtime: Runtime, export_id: str | None) -> Iterator[_DocumentRow]:
             rows = [_DocumentRow(*row) for row in session.execute(page)]
         yield from rows
         if len(rows) < _PAGE_SIZE:
-            return
+            break
         after = rows[-1]
+    yield from _file_rows(runtime, export_id)
+
+
+def _file_rows(runtime: Runtime, export_id: str | None) -> Iterator[_DocumentRow]:
+    """Yield the rows of conversations' files that the store must hold, a page at a time."""
+    key = (col(ConversationFile.export_id), col(ConversationFile.id))
+    query = _kept(
+        ConversationFile,
+        export_id,
+        *key,
+        *(col(getattr(ConversationFile, each)) for each in ("filename", "size", "sha256")),
+    )
+    query = query.order_by(*key).limit(_PAGE_SIZE)
+    page = query
+    while True:
+        with runtime.db.read() as session:
+            rows = session.execute(page).all()
+        for of_export, _, filename, size, sha256 in rows:
+            yield _DocumentRow(of_export, _NO_UNIT, ARTIFACT_TYPE, filename or "", size, sha256, "")
+        if len(rows) < _PAGE_SIZE:
+            return
+        page = query.where(tuple_(*key) > tuple(rows[-1][:2]))
 
 
 def _restore_unit(
     runtime: Runtime, export_id: str, unit_no: int, damaged: Sequence[tuple[_DocumentRow, DamagedDocument]]
 ) -> Iterator[DamagedDocument]:
     """Render a unit's damaged documents again, and yield the result of each."""
+    if unit_no == _NO_UNIT:
+        yield from (replace(bad, reason=bad.reason or _FILE_REMEDY) for _, bad in damaged)
+        return
     pending = {row.artifact_type: (row, document) for row, document in damaged if document.condition != "unreadable"}
     yield from (bad for _, bad in damaged if bad.condition == "unreadable")
     reason = "this version does not render this document; restore it with the release that rendered it"

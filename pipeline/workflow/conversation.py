@@ -18,6 +18,7 @@ from pipeline.deliveries.outcomes import read_outcome
 from pipeline.deliveries.schemas.answers import NewMessage
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.deliveries.schemas.to_broker import HandoffReplied
+from pipeline.deliveries.submissions.attachments import check_named, read_attachments, to_link
 from pipeline.deliveries.submissions.submissions import UNDELIVERED, await_answer
 from pipeline.exports import events
 from pipeline.exports.audit_trail import Action, record_act
@@ -34,8 +35,8 @@ def write_message(
 ) -> tuple[ConversationItem, list[TaskMessage]]:
     """Record a message to the customs broker, enqueue it, and return it with the task messages; a repeat sends nothing.
 
-    Unsafe characters are replaced before recording. About a question it acknowledges the export: it leaves the inbox until
-    the customs broker's next answer, which has a deadline. Raises NotFound, Purged, ValidationFailed, NotInHandoff if it names a package or
+    Files were sent before; the message names them. Unsafe characters are replaced before recording. About a question it acknowledges the export: it leaves the inbox until
+    the customs broker's next answer, which has a deadline. Raises NotFound, Purged, ValidationFailed, NotInHandoff if it names a package, file or
     item that the conversation lacks, and InvalidState if the customs broker does not have the handoff, if a newer revision
     replaced it, or if the id was used for another message.
     """
@@ -50,7 +51,7 @@ def write_message(
         written = session.get(ConversationMessage, (submission.id, new.id))
         if written is not None:
             _check_repeated(written, new)
-            return _to_item(written), []
+            return _to_item(session, export_id, written), []
         recipient = _check_new(session, export, submission, new)
         enqueued = _enqueue(runtime, session, export, submission, recipient, new)
         fact = {
@@ -66,9 +67,10 @@ def write_message(
         record_act(session, account_id, actor, Action.MESSAGE_WRITTEN, export_id, {"messageId": new.id})
         row = ConversationMessage(submission_id=submission.id, author=actor, written_at=at, **_columns(new))
         session.add(row)
+        item = _to_item(session, export_id, row)
         failpoint("reply.mid")
     failpoint("reply.after")
-    return _to_item(row), stream_tasks(enqueued.streams)
+    return item, stream_tasks(enqueued.streams)
 
 
 def _find_handoff(session: Session, export: Export) -> BrokerSubmission:
@@ -96,6 +98,7 @@ def _check_new(session: Session, export: Export, submission: BrokerSubmission, n
             f"the customs broker does not have the handoff of export {export.id} yet; write when it is delivered"
         )
     check_packages(session, export.id, new.customs_package_numbers)
+    check_named(session, export.id, None, new.attachments)
     if new.in_reply_to and not any(
         session.get(model, (submission.id, new.in_reply_to)) for model in (Acknowledgement, ConversationMessage)
     ):
@@ -118,6 +121,7 @@ def _enqueue(
     recipient: Recipient,
     new: NewMessage,
 ) -> Enqueued:
+    files = read_attachments(session, export.id, new.attachments)
     message = HandoffReplied(
         **outbox.describe_export(export),
         submission_id=submission.id,
@@ -126,6 +130,7 @@ def _enqueue(
         text=new.text,
         in_reply_to=new.in_reply_to,
         customs_package_numbers=new.customs_package_numbers,
+        attachments=[to_link(files[each], runtime.settings.public_url) for each in new.attachments],
         acknowledgement_url=outbox.build_answer_url(runtime.settings.public_url, submission.id),
     )
     notification = NewNotification(BROKER, MessageType.HANDOFF_REPLIED, f"{submission.id}/{new.id}", message)
@@ -138,10 +143,12 @@ def _columns(new: NewMessage) -> dict[str, Any]:
         "text": new.text,
         "packages": new.customs_package_numbers or None,
         "in_reply_to": new.in_reply_to,
+        "attachments": new.attachments or None,
     }
 
 
-def _to_item(row: ConversationMessage) -> ConversationItem:
+def _to_item(session: Session, export_id: str, row: ConversationMessage) -> ConversationItem:
+    files = read_attachments(session, export_id, row.attachments or ())
     return ConversationItem(
         side="exporter",
         id=row.id,
@@ -151,4 +158,5 @@ def _to_item(row: ConversationMessage) -> ConversationItem:
         text=row.text,
         packages=row.packages,
         in_reply_to=row.in_reply_to,
+        attachments=[files[each] for each in row.attachments or ()],
     )

@@ -66,6 +66,11 @@ def build_email_body(
         content = _build_handoff(
             settings, notification, message, attachments, sent_at or notification.created_at, revoked
         )
+    elif isinstance(message, HandoffReplied):
+        files = split_attachments(attachments, settings.mail_attach_max_bytes)
+        now = sent_at or notification.created_at
+        until = format_moment(links.mail_link_expiry(settings, notification, now)) if files.linked else ""
+        content = build_replied(message, files, until)
     elif isinstance(message, PlanRechecked):
         content = build_plan_rechecked(message)
     else:
@@ -97,8 +102,6 @@ def _build_content(settings: Settings, notification: Notification, message: Expo
     match message:
         case HandoffSuperseded():
             return _build_superseded(message)
-        case HandoffReplied():
-            return build_replied(message)
         case HandoffWithdrawn():
             return _build_withdrawn(message, page if notification.audience == OPERATOR else None)
         case ExportExecuted():

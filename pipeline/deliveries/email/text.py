@@ -7,7 +7,8 @@ from typing import Final
 
 from pipeline.core.findings import Finding
 from pipeline.deliveries.arrivals import describe_arrival
-from pipeline.deliveries.email.attachments import EmailDocuments
+from pipeline.deliveries.channels.email import Attachments
+from pipeline.deliveries.email.attachments import EmailDocuments, describe_documents
 from pipeline.deliveries.schemas.cloudevent import ExportMessage
 from pipeline.deliveries.schemas.to_broker import HandoffReplied
 from pipeline.deliveries.schemas.to_operator import (
@@ -166,8 +167,11 @@ def format_moment(at: datetime) -> str:
     return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def build_replied(message: HandoffReplied) -> EmailContent:
-    """Return the e-mail with a message to the customs broker; its subject is that of the handoff's e-mail."""
+def build_replied(message: HandoffReplied, files: Attachments, until: str) -> EmailContent:
+    """Return the e-mail with a message to the customs broker; its subject is that of the handoff's e-mail.
+
+    The links to files that are too large are valid `until` then.
+    """
     packages = message.customs_package_numbers
     named = ", ".join(packages[:MAX_PACKAGES]) + (" and more" if len(packages) > MAX_PACKAGES else "")
     rows = [
@@ -181,5 +185,6 @@ def build_replied(message: HandoffReplied) -> EmailContent:
         f"A message about the handoff of export {message.batch_id}",
         ["The sender of the handoff writes to you."],
         [Section("The message", [(name, value) for name, value in rows if value])],
+        describe_documents(files, MAX_DOCUMENTS, until),
         instructions=["Answer by the link in the e-mail of the handoff."],
     )

@@ -46,6 +46,10 @@ ASSESSED: Final = ("filed", "released", *(each for each in get_args(StatusName) 
 
 PackageNumbers = list[Annotated[str, StringConstraints(pattern=r"^CP-[0-9]{1,12}$")]]
 
+#: At most so many files go with an answer or a message.
+MAX_ATTACHMENTS: Final = 10
+AttachmentId = Annotated[str, StringConstraints(pattern=r"^att_[0-9a-f]{32}$")]
+
 AnswerId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")]
 
 
@@ -132,6 +136,9 @@ class AcknowledgementBody(StrictModel):
     entry_number: AnswerId | None = None
     message: AnswerText | None = None
     fields: list[FieldAnswer] = Field(default_factory=list, max_length=200)
+    attachments: list[AttachmentId] = Field(
+        default_factory=list, max_length=MAX_ATTACHMENTS, description="The ids of files that you sent before"
+    )
     raw: RawAnswer | None = None
     assessed: AssessedAmounts | None = Field(
         None,
@@ -163,6 +170,9 @@ class NewMessage(StrictModel):
         default_factory=list,
         max_length=1000,
         description="The packages that it is about; without them it is about the whole handoff",
+    )
+    attachments: list[AttachmentId] = Field(
+        default_factory=list, max_length=MAX_ATTACHMENTS, description="The ids of files that you sent before"
     )
 
 

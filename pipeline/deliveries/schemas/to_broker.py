@@ -132,6 +132,7 @@ class HandoffReplied(ExportMessage):
     text: str
     in_reply_to: str | None = Field(description="The `id` of the customs broker's answer, or of an earlier message")
     customs_package_numbers: list[str] = Field(description="The packages that it is about; empty: the whole handoff")
+    attachments: list[ArtifactLink] = Field(default_factory=list, description="Its files; fetch them as documents")
     acknowledgement_url: str = Field(description="Where to post the broker's answers")
 
 

@@ -24,11 +24,14 @@ from pipeline.deliveries.email import content
 from pipeline.deliveries.models import Notification
 from pipeline.deliveries.outbox.outbox import BROKER, derive_notification_id
 from pipeline.deliveries.schemas.messages import MessageType
-from pipeline.deliveries.schemas.to_broker import HandoffReady
+from pipeline.deliveries.schemas.to_broker import ArtifactLink, HandoffReady, HandoffReplied
 from pipeline.deliveries.streams.streams import WORKER_LOST, ClaimedDelivery, StreamLease
 from pipeline.deliveries.submissions import links
 
 log = structlog.get_logger(__name__)
+
+#: The messages that link to documents or files.
+_WITH_FILES: Final = (MessageType.HANDOFF_READY, MessageType.HANDOFF_REPLIED)
 
 #: The status of an attempt that failed before the message was sent, like SecretUnreadable.
 NOT_BUILT: Final = "MessageNotBuilt"
@@ -111,23 +114,27 @@ def _find_thread(notification: Notification) -> str:
 
 
 def _list_attachments(runtime: Runtime, notification: Notification, partner_id: str, now: datetime) -> list[Attachment]:
-    """Return the documents of the message. Only a handoff has any: those that its recipient wants."""
+    """Return the documents of a handoff, those that its recipient wants, or the files of a message about it."""
     settings, holder = runtime.settings, links.partner_holder(partner_id)
     until = links.mail_link_expiry(settings, notification, now)
-    if notification.event_type != MessageType.HANDOFF_READY:
-        return []
-    ready = HandoffReady.model_validate_json(notification.data)
+    named: list[tuple[str, ArtifactLink]] = []
+    if notification.event_type == MessageType.HANDOFF_READY:
+        ready = HandoffReady.model_validate_json(notification.data)
+        named = [(f"{unit.package_number}/{link.filename}", link) for unit in ready.units for link in unit.artifacts]
+    elif notification.event_type == MessageType.HANDOFF_REPLIED:
+        files = HandoffReplied.model_validate_json(notification.data).attachments
+        # Two files may have one name.
+        named = [(f"{number}/{link.filename}", link) for number, link in enumerate(files, start=1)]
     return [
         Attachment(
-            name=f"{unit.package_number}/{link.filename}",
+            name=name,
             media_type=link.media_type,
             size=link.size,
             sha256=link.sha256,
             download_url=links.build_link_url(settings, notification.account_id, link.id, holder, until),
             read=partial(runtime.store.get, link.sha256),
         )
-        for unit in ready.units
-        for link in unit.artifacts
+        for name, link in named
     ]
 
 
@@ -139,7 +146,7 @@ def build_cloud_event(
     If `holder`, the receiving partner, is given, the event has links to its documents that work without a key.
     """
     data: dict[str, Any] = json.loads(row.data)
-    if holder is not None and row.event_type == MessageType.HANDOFF_READY:
+    if holder is not None and row.event_type in _WITH_FILES:
         data = links.add_signed_links(settings, row, holder, data)
     attributes: dict[str, Any] = {
         "id": row.id,

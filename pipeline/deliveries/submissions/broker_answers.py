@@ -24,7 +24,7 @@ from pipeline.deliveries.outbox import answer_messages
 from pipeline.deliveries.outcomes import read_outcome
 from pipeline.deliveries.schemas.answers import AcknowledgementBody
 from pipeline.deliveries.schemas.views import AcknowledgementReceipt
-from pipeline.deliveries.submissions import submissions
+from pipeline.deliveries.submissions import attachments, submissions
 from pipeline.deliveries.submissions.answer_fold import AnsweredHandoff, find_handoff, write_answer
 from pipeline.deliveries.submissions.carried_answers import relay_answer
 from pipeline.exports import events
@@ -115,6 +115,7 @@ def _build_row(submission_id: str, answer: AcknowledgementBody) -> dict[str, Any
         "effective_at": answer.effective_at,
         "corrects": answer.corrects,
         "in_reply_to": answer.in_reply_to,
+        "attachments": answer.attachments or None,
         "raw": None if answer.raw is None else as_json(answer.raw),
         "assessed": None if answer.assessed is None else as_json(answer.assessed),
     }
@@ -236,6 +237,9 @@ def _check_answer(
             f"{answer.at} lies ahead; send when you decided, and in `effectiveAt` when it takes effect", field="/at"
         )
     entries.check_packages(session, export_id, answer.customs_package_numbers)
+    attachments.check_named(
+        session, export_id, session.get_one(BrokerSubmission, submission_id).partner_id, answer.attachments
+    )
     if answer.corrects and session.get(Acknowledgement, (submission_id, answer.corrects)) is None:
         raise NotInHandoff(
             f"no answer to this handoff has the id {answer.corrects}; name the id of the answer that was wrong",

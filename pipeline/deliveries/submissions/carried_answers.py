@@ -211,6 +211,7 @@ def _copy_answer(
         "fields": [],
         "raw": None,
         "in_reply_to": None,
+        "attachments": None,
         "comparison": None if comparison is None else comparison | {"answerId": name},
     }
     if not says:

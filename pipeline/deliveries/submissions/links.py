@@ -26,16 +26,30 @@ from pipeline.deliveries.models import Notification
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.deliveries.schemas.to_broker import ArtifactLink, HandedUnit, HandoffReady
 from pipeline.deliveries.schemas.views import DocumentLink
+from pipeline.deliveries.submissions import attachments
 from pipeline.deliveries.submissions.submissions import SubmissionOwner
 from pipeline.documents import repository
 from pipeline.exports import queries
-from pipeline.exports.models import Artifact
+from pipeline.exports.models import Artifact, ConversationFile, Export
 
 #: What a link may be used for. It is part of the signature, so another kind of link cannot replace this one.
 METHOD: Final = "GET"
 
 _PURPOSE: Final = "document-links"
 _TOKEN: Final = re.compile(r"([A-Za-z0-9_-]{16,700})\.([A-Za-z0-9_-]{43})")
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A document, or a file of a conversation."""
+
+    id: str
+    account_id: str
+    artifact_type: str
+    filename: str
+    media_type: str
+    size: int
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -84,7 +98,7 @@ def verify_token(settings: Settings, token: str, now: datetime) -> LinkClaims:
     return claims
 
 
-def find_linked_document(runtime: Runtime, claims: LinkClaims) -> Artifact:
+def find_linked_document(runtime: Runtime, claims: LinkClaims) -> StoredFile:
     """Return the document of a link. Raises NotFound if it is gone, or its holder may not read it any more."""
     try:
         with tenancy.account_scope(claims.account_id):
@@ -103,11 +117,13 @@ def find_linked_document(runtime: Runtime, claims: LinkClaims) -> Artifact:
         raise link_not_found() from None
 
 
-def find_readable(session: Session, caller: Caller, artifact_id: str) -> Artifact:
-    """Return a document that the caller may read; a customs broker may read those that its message names.
+def find_readable(session: Session, caller: Caller, artifact_id: str) -> StoredFile:
+    """Return a document or a file of the conversation that the caller may read.
 
-    Raises NotFound and InsufficientRole.
+    A customs broker may read those that its messages name, and its own. Raises NotFound and InsufficientRole.
     """
+    if artifact_id.startswith(attachments.PREFIX):
+        return _find_readable_file(session, caller, artifact_id)
     found = repository.find_artifact(session, caller.account_id, artifact_id)
     missing = f"there is no artifact {artifact_id} in this account"
     check_may_read(caller, found.broker_id, missing)
@@ -115,7 +131,29 @@ def find_readable(session: Session, caller: Caller, artifact_id: str) -> Artifac
         message = _load_message(session, found.artifact.export_id)
         if message is None or artifact_id not in list_documents(HandoffReady.model_validate_json(message).units):
             raise NotFound(missing)
-    return found.artifact
+    return _describe_artifact(found.artifact)
+
+
+def _find_readable_file(session: Session, caller: Caller, attachment_id: str) -> StoredFile:
+    missing = NotFound(f"there is no file {attachment_id} in this account")
+    row = session.get(ConversationFile, attachment_id)
+    if row is None or row.account_id != caller.account_id or row.filename is None:
+        raise missing
+    if not caller.has_role(READ):
+        broker_id = session.get_one(Export, row.export_id).broker_id
+        check_may_read(caller, broker_id, missing.message)
+        if row.id not in {each.id for each in attachments.list_readable(session, row.export_id, broker_id)}:
+            raise missing
+    return _describe_attachment(row)
+
+
+def _describe_artifact(row: Artifact) -> StoredFile:
+    return StoredFile(row.id, row.account_id, row.artifact_type, row.filename, row.media_type, row.size, row.sha256)
+
+
+def _describe_attachment(row: ConversationFile) -> StoredFile:
+    kind, name = attachments.ARTIFACT_TYPE, row.filename or ""
+    return StoredFile(row.id, row.account_id, kind, name, row.media_type, row.size, row.sha256)
 
 
 def list_documents(units: Iterable[HandedUnit]) -> dict[str, ArtifactLink]:
@@ -146,7 +184,7 @@ def check_may_read(caller: Caller, broker_id: str, missing: str) -> None:
     )
 
 
-def create_key_link(settings: Settings, caller: Caller, row: Artifact, now: datetime) -> DocumentLink:
+def create_key_link(settings: Settings, caller: Caller, row: StoredFile, now: datetime) -> DocumentLink:
     """Return a link to a document that the caller's key may read. It is valid for minutes, and ends with the key."""
     return _build_link(settings, key_holder(caller.actor), row.account_id, row, now)
 
@@ -154,13 +192,15 @@ def create_key_link(settings: Settings, caller: Caller, row: Artifact, now: date
 def create_handoff_links(
     session: Session, settings: Settings, submission: SubmissionOwner, holder: str, now: datetime
 ) -> list[DocumentLink]:
-    """Return links to all documents of a handoff, in its order. Raises NotFound if it was purged."""
+    """Return links to all documents of a handoff, in its order, then to the files. Raises NotFound if it was purged."""
     message = _load_message(session, submission.export_id)
     export = queries.find_export(session, submission.account_id, submission.export_id)
     if message is None or export.purged_at is not None:
         raise NotFound(f"the documents of broker submission {submission.id} were purged when their retention ended")
     named = list_documents(HandoffReady.model_validate_json(message).units)
-    return [_build_link(settings, holder, submission.account_id, link, now) for link in named.values()]
+    files = attachments.list_readable(session, submission.export_id, submission.partner_id)
+    stored: list[StoredFile | ArtifactLink] = [*named.values(), *map(_describe_attachment, files)]
+    return [_build_link(settings, holder, submission.account_id, each, now) for each in stored]
 
 
 def add_signed_links(
@@ -183,14 +223,15 @@ def mail_link_expiry(settings: Settings, notification: Notification, sent_at: da
 
 
 def _iterate_links(data: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for unit in data["units"]:
+    yield from data.get("attachments", ())
+    for unit in data.get("units", ()):
         yield from unit["artifacts"]
         if unit["invoiceData"] is not None:
             yield unit["invoiceData"]
 
 
 def _build_link(
-    settings: Settings, holder: str, account_id: str, document: Artifact | ArtifactLink, now: datetime
+    settings: Settings, holder: str, account_id: str, document: StoredFile | ArtifactLink, now: datetime
 ) -> DocumentLink:
     ends_at = (now + timedelta(seconds=settings.document_link_seconds)).replace(microsecond=0)
     return DocumentLink(

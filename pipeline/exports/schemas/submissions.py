@@ -26,6 +26,17 @@ class EntryView(View):
     )
 
 
+class AttachmentView(View):
+    """A file that goes with an answer or a message."""
+
+    id: str
+    filename: str | None = Field(description="Null after the purge")
+    media_type: str
+    size: int = Field(description="Bytes")
+    sha256: str
+    download_url: str = Field(description="Relative to the API's address")
+
+
 class AcknowledgementView(View):
     """One answer of the customs broker."""
 
@@ -45,6 +56,7 @@ class AcknowledgementView(View):
     corrects: str | None = Field(None, description="The id of an earlier answer, which counts for nothing")
     raw: dict[str, Any] | None = Field(None, description="What the other system said")
     in_reply_to: str | None = Field(None, description="The id of our message that it answers")
+    attachments: list[str] | None = Field(None, description="The ids of its files; see `conversation`")
     fields: list[dict[str, Any]] = Field(description="The mistakes, each with a JSON Pointer into the plan")
     received_at: datetime
     assessed: dict[str, Any] | None = Field(None, description="The amounts of one entry; `entries` compares them")
@@ -68,6 +80,7 @@ class ConversationItem(View):
     in_reply_to: str | None = Field(None, alias="inReplyTo", description="The id of the item that it answers")
     entry_number: str | None = Field(None, alias="entryNumber", description="As that of the answer")
     fields: list[dict[str, Any]] | None = Field(None, description="As those of the answer")
+    attachments: list[AttachmentView] = Field(default_factory=list, description="The files that go with it")
 
 
 class ConversationPage(View):

@@ -88,6 +88,7 @@ class ExportHistory:
     broker_answers: list[tuple[datetime, EventData]] = field(default_factory=list)
     answers_count: bool = False  # an answer has moved the status: the transport no longer decides it
     messages_written: list[tuple[datetime, str, EventData]] = field(default_factory=list)  # time, author and data
+    files: list[tuple[datetime, str, EventData]] = field(default_factory=list)  # time, author and data
     milestones: dict[Milestone, datetime] = field(default_factory=dict)  # when the handoff reached each first
     may_be_overdue: bool = False  # a deadline was missed, and no answer has moved the deadline since
     dead_letters: list[tuple[int, EventData]] = field(default_factory=list)  # with the event's number
@@ -168,6 +169,8 @@ def fold_log(export_id: str, log: Iterable[Event]) -> ExportHistory:
                 folded.acknowledged_seq = event.seq
             elif kind in REOPENING:
                 folded.acknowledged_seq = None
+            if kind is EventType.FILE_ATTACHED:
+                folded.files.append((event.at, event.actor, event.data))
             if "messagesDigest" in event.data:
                 folded.enqueued.append(
                     EnqueuedMessages(event.seq, event.data["notifications"], event.data["messagesDigest"])

@@ -17,7 +17,7 @@ from pipeline.deliveries.entries.entries import entry_columns
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, ConversationMessage, CustomsEntry
 from pipeline.documents.repository import PURGED
 from pipeline.exports import packages
-from pipeline.exports.models import Artifact, Export, ExportPackage, ExportUnit, LineTreatment, Step
+from pipeline.exports.models import Artifact, ConversationFile, Export, ExportPackage, ExportUnit, LineTreatment, Step
 from pipeline.exports.plans import HashedPlan, canonical_json
 from pipeline.exports.states import ExportState, StepState
 from pipeline.ops.rebuild.history import ExportHistory, MissingFact, UnitHistory, read_hold
@@ -107,6 +107,7 @@ def expected_rows(facts: ExportFacts) -> Iterator[ExpectedRow]:
         yield from _artifact_rows(facts, unit_no, unit)
     yield from _submission_row(facts)
     yield from _answer_rows(facts)
+    yield from _attachment_rows(facts)
 
 
 def _plan_unit(facts: ExportFacts, unit_no: int) -> Any:
@@ -349,6 +350,7 @@ def _answer_rows(facts: ExportFacts) -> Iterator[ExpectedRow]:
             "effective_at": _to_instant(data.get("effectiveAt")),
             "corrects": data.get("corrects"),
             "in_reply_to": data.get("inReplyTo"),
+            "attachments": data.get("attachments"),
             "raw": None if facts.purged else data.get("raw"),
             "assessed": None if facts.purged else data.get("assessed"),
             "comparison": None if facts.purged else data.get("comparison"),
@@ -362,12 +364,31 @@ def _answer_rows(facts: ExportFacts) -> Iterator[ExpectedRow]:
             "text": None if facts.purged else data["text"],
             "packages": data.get("customsPackageNumbers"),
             "in_reply_to": data.get("inReplyTo"),
+            "attachments": data.get("attachments"),
             "written_at": written_at,
         }
         yield ExpectedRow(ConversationMessage, {"submission_id": data["submissionId"], "id": data["messageId"]}, values)
     for number, folded in facts.history.fold_entries().items() if facts.history.broker_answers else ():
         key = {"submission_id": facts.history.handed_off_id, "package_number": number}
         yield ExpectedRow(CustomsEntry, key, entry_columns(folded), defaults={"updated_at": facts.history.at})
+
+
+def _attachment_rows(facts: ExportFacts) -> Iterator[ExpectedRow]:
+    for attached_at, author, data in facts.history.files:
+        values = {
+            "export_id": facts.history.export_id,
+            "account_id": facts.account_id,
+            "partner_id": data.get("partnerId"),
+            "author": author,
+            "filename": None if facts.purged else data["filename"],
+            "media_type": data["mediaType"],
+            "size": data["size"],
+            "sha256": data["sha256"],
+            "attached_at": attached_at,
+        }
+        if not facts.purged:  # the bytes of a purged export are deleted some time later
+            values["purged_at"] = None
+        yield ExpectedRow(ConversationFile, {"id": data["attachmentId"]}, values)
 
 
 def _to_instant(text: str | None) -> datetime | None:

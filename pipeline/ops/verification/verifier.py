@@ -141,9 +141,14 @@ class _Verification:
 
     def _check_conversation(self, check: MemberCheck) -> MemberCheck:
         try:
-            ConversationPage.model_validate(json_object(self._archive.read(CONVERSATION)))
+            page = ConversationPage.model_validate(json_object(self._archive.read(CONVERSATION)))
         except ValidationError as error:
             raise UnreadableBundle(f"it is not a conversation: {error.error_count()} invalid fields") from None
+        for file in {each.id: each for item in page.items for each in item.attachments}.values():
+            at = bundle.file_path(file.id, file.filename or "")
+            found = self._hashes.get(at)
+            failure = "it is missing" if found is None else "its hash is not the one in the conversation"
+            self._checks[at] = MemberCheck(at, None, "digests", failure=None if found == file.sha256 else failure)
         return check
 
     def _check_message(self, check: MemberCheck) -> MemberCheck:
