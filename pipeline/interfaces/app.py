@@ -21,6 +21,7 @@ from pipeline.core.runtime import Runtime, process_runtime
 from pipeline.customs.reference.bundle import load_rules
 from pipeline.deliveries.channels.registry import load_channels
 from pipeline.interfaces.api import (
+    attachments,
     audit,
     calendars,
     conversation,
@@ -92,6 +93,7 @@ ROUTERS = (
     exports.router,
     plans.router,
     pro_forma.router,
+    attachments.router,
     conversation.router,
     inbox.router,
     deadlines.router,

@@ -53,14 +53,15 @@ def _record_answer(
     runtime: Runtime, submission_id: str, caller: Caller | None, body: bytes, headers: dict[str, str]
 ) -> AcknowledgementReceipt:
     if caller is not None:
-        actor = _authorize_answer(runtime, submission_id, caller)
+        actor = authorize_answer(runtime, submission_id, caller)
     else:
         actor = authenticate_signature(runtime, submission_id, body, headers).actor
     answer = parse_json(body, AcknowledgementBody, max_depth=runtime.settings.max_json_depth).model
     return broker_answers.receive_answer(runtime, submission_id, answer, actor)
 
 
-def _authorize_answer(runtime: Runtime, submission_id: str, caller: Caller) -> str:
+def authorize_answer(runtime: Runtime, submission_id: str, caller: Caller) -> str:
+    """Return the actor of an answer by this key. Raises NotFound and InsufficientRole."""
     submission = find_submission(runtime, submission_id)
     if submission.account_id != caller.account_id:
         raise ForeignObject(f"there is no broker submission {submission_id}")

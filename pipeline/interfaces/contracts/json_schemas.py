@@ -71,6 +71,7 @@ PUBLISHED: Final[dict[str, PublishedSchema]] = {
         export=export.ExportView,
         export_page=export.ExportPage,
         event_page=export.EventPage,
+        attachment=submissions.AttachmentView,
         conversation_item=submissions.ConversationItem,
         conversation_page=submissions.ConversationPage,
         feed_page=feed.FeedPage,

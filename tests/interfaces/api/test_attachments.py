@@ -1,0 +1,81 @@
+"""Files of a conversation by the API: sent by key or signature, named once, and read only by who may."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+from standardwebhooks import Webhook
+
+from pipeline.accounts import partners
+from tests.interfaces.api.conftest import OTHER, ApiHarness
+from tests.interfaces.portal.test_handoffs import BROKER, hand_off, read_submission
+
+PDF = b"%PDF-1.7\n<script>alert(1)</script>"
+CSV = b"entry,port\nABC-1,0901\n"
+
+
+def send(client: Any, address: str, body: bytes = PDF, kind: str = "application/pdf", name: str = "7501.pdf") -> Any:
+    return client.post(
+        f"{address}/attachments", params={"filename": name}, content=body, headers={"Content-Type": kind}
+    )
+
+
+def test_both_sides_send_files_and_read_those_of_the_other(harness: ApiHarness) -> None:
+    export_id = hand_off(harness, units=1)
+    handoff = f"/api/broker-submissions/{read_submission(harness, export_id)['id']}"
+    exporter, broker = harness.client(), harness.client(f"partner:{BROKER}")
+    sent = send(broker, handoff)
+    assert (sent.status_code, send(broker, handoff).json()) == (200, sent.json())
+    answer = {"id": "R-1", "status": "filed", "attachments": [sent.json()["id"]]}
+    answers = [answer, answer, answer | {"attachments": []}]
+    codes = [broker.post(f"{handoff}/acknowledgements", json=each).status_code for each in answers]
+    assert codes == [200, 200, 409]
+    file = send(exporter, f"/api/exports/{export_id}", CSV, "text/csv", "../a b.csv").json()
+    assert broker.get(file["download_url"]).status_code == 404
+    message = {"id": "m-1", "text": "See the table.", "attachments": [file["id"]]}
+    assert exporter.post(f"/api/exports/{export_id}/messages", json=message).status_code == 201
+    items = exporter.get(f"/api/exports/{export_id}/conversation").json()["items"]
+    assert [[each["filename"] for each in item["attachments"]] for item in items] == [["7501.pdf"], ["a-b.csv"]]
+    for reader, each, body in ((exporter, sent.json(), PDF), (broker, sent.json(), PDF), (broker, file, CSV)):
+        read = reader.get(each["download_url"])
+        assert (read.content, read.headers["content-disposition"]) == (
+            body,
+            f'attachment; filename="{each["filename"]}"',
+        )
+        assert read.headers["content-security-policy"] == "sandbox; default-src 'none'"
+        assert read.headers["x-content-type-options"] == "nosniff"
+    assert harness.client(account=OTHER).get(file["download_url"]).status_code == 404
+    renewed = broker.post(f"{handoff}/links").json()["links"]
+    assert {file["id"], sent.json()["id"]} < {each["id"] for each in renewed}
+    signed = next(each["signedUrl"] for each in renewed if each["id"] == file["id"])
+    assert harness.client_with_key(None).get(httpx.URL(signed).path).content == CSV
+
+
+def test_partner_without_a_key_signs_its_file(harness: ApiHarness) -> None:
+    export_id = hand_off(harness, units=1)
+    handoff = f"/api/broker-submissions/{read_submission(harness, export_id)['id']}"
+    secret = partners.rotate_secret(harness.runtime, "acc_demo", BROKER, 0, actor="key_person").secret
+    now = datetime.now(UTC)
+    headers = {"webhook-id": "msg_1", "webhook-timestamp": str(int(now.timestamp())), "content-type": "text/csv"}
+    signature = {"webhook-signature": Webhook(secret).sign("msg_1", now, CSV.decode())}
+    for body, status in ((CSV, 200), (CSV + b"x,y\n", 401)):
+        sent = harness.client_with_key(None).post(
+            f"{handoff}/attachments?filename=a.csv", content=body, headers=headers | signature
+        )
+        assert sent.status_code == status
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "status", "words"),
+    [
+        (b"", "application/pdf", 400, "is empty"),
+        (PDF, "image/png", 400, "the content is application/pdf"),
+        (b"<html><b/></html>", "text/csv", 400, "is a page"),
+        (PDF + b" " * 20 * 1024**2, "application/pdf", 413, "at most 20971520 bytes"),
+    ],
+)
+def test_other_files_are_refused(harness: ApiHarness, body: bytes, kind: str, status: int, words: str) -> None:
+    export_id = hand_off(harness, units=1)
+    refused = send(harness.client(), f"/api/exports/{export_id}", body, kind)
+    assert (refused.status_code, words in refused.json()["message"]) == (status, True)
