@@ -30,6 +30,7 @@ from pipeline.deliveries.queries import MAX_COUNTED, build_delivery_views, comes
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.deliveries.schemas.to_broker import ArtifactLink, HandedUnit
 from pipeline.deliveries.streams.messages import build_cloud_event
+from pipeline.deliveries.submissions import attachments
 from pipeline.deliveries.submissions.answer_forms import MAX_DETAILED_LINES, AnswerableUnit, can_detail, list_fields
 from pipeline.deliveries.submissions.conversation import merge_answers, read_newest
 from pipeline.deliveries.submissions.links import list_documents
@@ -205,6 +206,7 @@ class PartnerHandoff:
     """A handoff: its status and answers, and the JSON of its message, which is None if it was purged."""
 
     submission: BrokerSubmissionView
+    export_id: str
     batch_id: str
     revision: int
     test: bool
@@ -284,6 +286,7 @@ def read_handoff(runtime: Runtime, visitor: PartnerVisitor, submission_id: str) 
     ended = (ExportState.SUPERSEDED.value, ExportState.CANCELLED.value)
     return PartnerHandoff(
         submission=view,
+        export_id=export.id,
         batch_id=export.batch_id,
         revision=export.revision,
         test=export.test,
@@ -302,6 +305,8 @@ def read_document(
     handoff = read_handoff(runtime, visitor, submission_id)
     if handoff.message is None:
         raise Purged.for_export(handoff.batch_id, "its documents are gone")
+    if artifact_id.startswith(attachments.PREFIX):
+        return attachments.read_for_broker(runtime, handoff.export_id, visitor.partner_id, artifact_id)
     link = handoff.find_document(artifact_id)
     if link is None:
         raise NotFound(f"handoff {submission_id} has no document {artifact_id}")

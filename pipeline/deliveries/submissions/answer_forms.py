@@ -71,6 +71,7 @@ class AnswerForm:
     entry_number: str = ""
     fields: Sequence[tuple[str, str]] = ()
     package: str = ""
+    attachments: Sequence[str] = ()  # ids of files
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,7 @@ def check_form(
         message=message or None,
         entry_number=entry_number or None,
         fields=fields,
+        attachments=list(form.attachments),
         customs_package_numbers=[package] if package else [],
     )
 

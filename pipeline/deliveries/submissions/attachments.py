@@ -8,10 +8,12 @@ from typing import Final
 from sqlalchemy import func, select
 from sqlmodel import Session, col
 
-from pipeline.core.errors import InvalidState, NotInHandoff, PayloadTooLarge, Purged, ValidationFailed
+from pipeline.core.errors import InvalidState, NotFound, NotInHandoff, PayloadTooLarge, Purged, ValidationFailed
 from pipeline.core.file_types import FILE_TYPES, detect_type, find_by_name
+from pipeline.core.problems import Issue
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries.models import BrokerSubmission, ConversationMessage
+from pipeline.deliveries.schemas.answers import MAX_ATTACHMENTS
 from pipeline.deliveries.schemas.to_broker import ArtifactLink
 from pipeline.documents.repository import lock_to_attach
 from pipeline.exports import events
@@ -71,6 +73,18 @@ def check_file(
             field="/header/Content-Type",
         )
     return NewFile(export_id, partner_id, kind.build_name(name), kind.media_type, body)
+
+
+def check_files(export_id: str, partner_id: str | None, named: Sequence[tuple[str, bytes]]) -> list[NewFile]:
+    """Return the files of a form, each with the name that it had. Raises ValidationFailed about the input `files`."""
+    try:
+        if len(named) > MAX_ATTACHMENTS:
+            raise ValidationFailed(f"{len(named)} files were chosen; choose at most {MAX_ATTACHMENTS}")
+        files = [check_file(export_id, partner_id, name, body) for name, body in named]
+    except (ValidationFailed, PayloadTooLarge) as refused:
+        issue = Issue(path="/files", message=refused.message, code="value_error")
+        raise ValidationFailed(refused.message, field="/files", details={"issues": [issue.model_dump()]}) from refused
+    return list({each.id: each for each in files}.values())
 
 
 def attach_files(runtime: Runtime, files: Sequence[NewFile], actor: str) -> list[AttachmentView]:
@@ -184,6 +198,18 @@ def check_named(session: Session, export_id: str, partner_id: str | None, ids: S
                 f"you sent no file {each} about this handoff; send the file first, and name the id of the answer",
                 field=f"/attachments/{place}",
             )
+
+
+def read_for_broker(
+    runtime: Runtime, export_id: str, partner_id: str, attachment_id: str
+) -> tuple[ArtifactLink, bytes]:
+    """Return a file that this customs broker may read, with its bytes. Raises NotFound and StoreUnavailable."""
+    with runtime.db.read() as session:
+        rows = {each.id: each for each in list_readable(session, export_id, partner_id)}
+        if attachment_id not in rows:
+            raise NotFound(f"the handoff has no file {attachment_id}")
+        link = to_link(to_view(rows[attachment_id]), runtime.settings.public_url)
+    return link, runtime.store.get(link.sha256)
 
 
 def list_readable(session: Session, export_id: str, partner_id: str) -> Sequence[ConversationFile]:

@@ -19,7 +19,7 @@ from pipeline.deliveries.entries import entries
 from pipeline.deliveries.entries.assessment import Tolerance, compare_amounts
 from pipeline.deliveries.entries.estimates import read_estimate
 from pipeline.deliveries.entries.facets import AnswerStatus
-from pipeline.deliveries.models import Acknowledgement, ConversationMessage
+from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, ConversationMessage
 from pipeline.deliveries.outbox import answer_messages
 from pipeline.deliveries.outcomes import read_outcome
 from pipeline.deliveries.schemas.answers import AcknowledgementBody

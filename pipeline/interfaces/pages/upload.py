@@ -1,6 +1,6 @@
 """Forms with a file: the fields and the file that a browser sends as multipart/form-data."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -20,6 +20,8 @@ _FORM_BYTES: Final = 16 * 1024
 
 #: A form has at most so many parts, and a part so many headers of so many bytes.
 _MOST_PARTS: Final = 4
+#: A form of an answer has a part for each input, and one for each file.
+MOST_PARTS_OF_ANSWER: Final = 48
 _MOST_HEADERS: Final = 4
 _HEADER_BYTES: Final = 1024
 
@@ -30,6 +32,26 @@ class Upload:
 
     form: Form
     files: dict[str, bytes] = field(default_factory=dict)
+    named: list[tuple[str, bytes]] = field(default_factory=list)  # all files with the names that they had
+
+
+async def read_upload(
+    request: Request, max_bytes: int, csrf_tokens: Signatures | None, read_plain: Callable[[Request], Awaitable[Form]]
+) -> Upload:
+    """Return a form that may have files, of at most `max_bytes` together; one without files may come without parts.
+
+    Checks the CSRF token unless there are none. Raises ForeignForm, InvalidRequest and PayloadTooLarge.
+    """
+    kind = request.headers.get("content-type", "")
+    if not kind.startswith("multipart/form-data"):
+        form = await read_plain(request)
+        if csrf_tokens is not None:
+            check_csrf_token(csrf_tokens, form.get("csrf_token"))
+        return Upload(form)
+    parser = UploadParser(kind, csrf_tokens, MOST_PARTS_OF_ANSWER)
+    async for piece in stream_body(request, max_bytes + 4 * _FORM_BYTES):
+        await run_in_threadpool(parser.feed, piece)
+    return parser.finish()
 
 
 def limit_upload(max_bytes: int, role: str) -> Callable[[Request, Visit], Coroutine[Any, Any, Upload]]:
@@ -59,13 +81,15 @@ class _FormPart:
 class UploadParser:
     """Reads the parts of a form as its bytes arrive. A part that claims to hold parts is content as any other."""
 
-    def __init__(self, content_type: str, csrf_tokens: Signatures) -> None:
+    def __init__(self, content_type: str, csrf_tokens: Signatures | None, most_parts: int = _MOST_PARTS) -> None:
         # The library's time grows with the square of the parameters.
         kind, options = parse_options_header(content_type[:_HEADER_BYTES])
         boundary = options.get(b"boundary")
         if kind != b"multipart/form-data" or not boundary:
             raise _refuse("is not multipart/form-data")
         self._csrf_tokens = csrf_tokens
+        self._most_parts = most_parts
+        self._named: list[tuple[str, bytes]] = []
         self._part = _FormPart()
         self._begun = 0
         self._ended = False
@@ -100,12 +124,12 @@ class UploadParser:
         """Return what the form holds. Raises InvalidRequest if its end is missing."""
         if not self._ended:
             raise _refuse("has no end")
-        return Upload(Form(self._values), self._files)
+        return Upload(Form(self._values), self._files, self._named)
 
     def _begin_part(self) -> None:
         self._begun += 1
-        if self._begun > _MOST_PARTS:
-            raise _refuse(f"has more than {_MOST_PARTS} parts")
+        if self._begun > self._most_parts:
+            raise _refuse(f"has more than {self._most_parts} parts")
         self._part = _FormPart()
 
     def _end_header(self) -> None:
@@ -122,7 +146,8 @@ class UploadParser:
             self._values.setdefault(name, []).append(content.decode(errors="replace").strip())
         elif content:
             self._files.setdefault(name, content)
-        if self._begun == 1:
+            self._named.append((options[b"filename"].decode(errors="replace"), content))
+        if self._begun == 1 and self._csrf_tokens is not None:
             check_csrf_token(self._csrf_tokens, Form(self._values).get("csrf_token"))
 
     def _end(self) -> None:

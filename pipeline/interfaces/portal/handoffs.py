@@ -1,6 +1,7 @@
 """The portal's pages of a customs broker's handoffs: list, documents, and a form to answer one."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Final
 from urllib.parse import quote
 
@@ -12,7 +13,7 @@ from pipeline.core.errors import NotFound, Refused
 from pipeline.deliveries import portal
 from pipeline.deliveries.portal import PartnerHandoff
 from pipeline.deliveries.schemas.answers import AcknowledgementBody
-from pipeline.deliveries.submissions import answer_forms, broker_answers
+from pipeline.deliveries.submissions import answer_forms, attachments, broker_answers
 from pipeline.deliveries.submissions.answer_forms import AnswerForm
 from pipeline.exports.audit_trail import Action
 from pipeline.exports.schemas.plan import MAX_UNITS
@@ -21,7 +22,7 @@ from pipeline.interfaces.pages.form_ids import name_content, new_form_id
 from pipeline.interfaces.pages.pages import ConsoleRoute, Form, build_next_link, redirect_to
 from pipeline.interfaces.portal import handoff_views
 from pipeline.interfaces.portal.handoff_views import HandoffLinks
-from pipeline.interfaces.portal.pages import PAGE_SIZE, Holder, PortalFields, PortalVisit
+from pipeline.interfaces.portal.pages import PAGE_SIZE, Holder, PortalAnswer, PortalVisit
 
 
 def _require_broker(visit: Holder) -> None:
@@ -94,13 +95,16 @@ def download_bundle(id: str, visit: Holder) -> Response:
 
 
 @router.post("/{id}/answer")
-def answer_handoff(id: str, visit: Holder, fields: PortalFields, after: UnitsBefore = 0) -> Response:
+def answer_handoff(id: str, visit: Holder, upload: PortalAnswer, after: UnitsBefore = 0) -> Response:
     """Record an answer; a form that is sent twice counts once, one that was changed meanwhile is another answer."""
     runtime, visitor = visit.runtime, visit.visitor
-    form = parse_form(fields)
+    fields, form = upload.form, parse_form(upload.form)
     handoff = portal.read_handoff(runtime, visitor, id)
     try:
-        answer = check_answer(handoff, form, fields.get("form_id"), visitor.actor)
+        files = attachments.check_files(handoff.export_id, visitor.partner_id, upload.named)
+        named = replace(form, attachments=[each.id for each in files])
+        answer = check_answer(handoff, named, fields.get("form_id"), visitor.actor)
+        attachments.attach_files(runtime, files, visitor.actor)
         broker_answers.receive_answer(runtime, id, answer, visitor.actor, by_person=True)
     except NotFound:
         raise

@@ -1,7 +1,7 @@
 """The base of every page of the portal: the visit and the form that a route receives."""
 
 import hashlib
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
@@ -18,10 +18,12 @@ from pipeline.core.errors import ForeignForm, NotFound, Refused
 from pipeline.core.runtime import Runtime
 from pipeline.core.signed_text import Signatures
 from pipeline.deliveries.outbox.outbox import DeliveryStream
+from pipeline.deliveries.submissions.attachments import MAX_BYTES
 from pipeline.exports.audit_trail import Action, record_act
 from pipeline.interfaces.api.dependencies import get_publisher, get_runtime, rate_limited
 from pipeline.interfaces.api.places import COUNT, PERSON_PART
 from pipeline.interfaces.pages.pages import Form, SignedOut, describe_refusal, read_fields, refusable_page
+from pipeline.interfaces.pages.upload import Upload, read_upload
 from pipeline.interfaces.portal import session
 from pipeline.interfaces.portal.views import build_nav
 from pipeline.workflow.steps import stream_tasks
@@ -123,4 +125,12 @@ def limit_portal_form(max_bytes: int) -> Callable[[Request, PortalVisit], Corout
     return read_form
 
 
+async def _read_answer(request: Request, visit: Holder) -> Upload:
+    def read_plain(request: Request) -> Awaitable[Form]:
+        return read_fields(request, _SMALL_FORM)
+
+    return await read_upload(request, MAX_BYTES, visit.csrf_tokens, read_plain)
+
+
+PortalAnswer = Annotated[Upload, Depends(_read_answer)]
 PortalFields = Annotated[Form, Depends(limit_portal_form(_SMALL_FORM))]

@@ -1,6 +1,7 @@
 """The page behind the link in an e-mail: one handoff and a form to answer it, without account or script."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request
@@ -14,12 +15,14 @@ from pipeline.core.runtime import Runtime
 from pipeline.core.templating import render
 from pipeline.deliveries import portal
 from pipeline.deliveries.portal import PartnerHandoff
-from pipeline.deliveries.submissions import broker_answers
+from pipeline.deliveries.submissions import attachments, broker_answers
 from pipeline.deliveries.submissions.answer_forms import AnswerForm
+from pipeline.deliveries.submissions.attachments import MAX_BYTES
 from pipeline.deliveries.submissions.reply_links import ReplyLink, open_reply_link, parse_reply_link
 from pipeline.interfaces.api.dependencies import ApiKeyCache, RuntimeDep, retry_after_header
 from pipeline.interfaces.pages.form_ids import new_form_id
-from pipeline.interfaces.pages.pages import Form, read_fields
+from pipeline.interfaces.pages.pages import read_fields
+from pipeline.interfaces.pages.upload import Upload, read_upload
 from pipeline.interfaces.portal.handoff_views import HandoffLinks
 from pipeline.interfaces.portal.handoffs import UnitsBefore, check_answer, describe_handoff, parse_form
 
@@ -67,23 +70,26 @@ async def submit_reply(token: str, request: Request, runtime: RuntimeDep, after:
     if isinstance(opened, Response):
         return opened
     try:
-        fields = await read_fields(request, MAX_FORM_BYTES)
+        upload = await read_upload(request, MAX_BYTES, None, lambda plain: read_fields(plain, MAX_FORM_BYTES))
     except PayloadTooLarge:
         return _message_page(
             "The answer is too long", "It has too many characters. Go back, shorten it, and send it again.", 413
         )
-    return await run_in_threadpool(_record_reply, runtime, *opened, fields, after)
+    return await run_in_threadpool(_record_reply, runtime, *opened, upload, after)
 
 
 def _record_reply(
-    runtime: Runtime, link: ReplyLink, visitor: PartnerVisitor, handoff: PartnerHandoff, fields: Form, after: int
+    runtime: Runtime, link: ReplyLink, visitor: PartnerVisitor, handoff: PartnerHandoff, upload: Upload, after: int
 ) -> Response:
-    form, form_id = parse_form(fields), fields.get("form_id")
+    form, form_id = parse_form(upload.form), upload.form.get("form_id")
     if handoff.replaced is not None:
         return _form_page(link.token, handoff, after, form, form_id, status=409)
     try:
-        answer = check_answer(handoff, form, form_id, f"link:{link.notification_id}")
+        files = attachments.check_files(handoff.export_id, visitor.partner_id, upload.named)
+        named = replace(form, attachments=[each.id for each in files])
+        answer = check_answer(handoff, named, form_id, f"link:{link.notification_id}")
         with tenancy.account_scope(visitor.account_id):
+            attachments.attach_files(runtime, files, f"partner:{visitor.partner_id}")
             broker_answers.receive_answer(runtime, handoff.submission.id, answer, f"partner:{visitor.partner_id}")
     except Purged:
         return _purged_page()

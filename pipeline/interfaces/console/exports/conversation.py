@@ -3,7 +3,7 @@
 from typing import Annotated, Final
 from urllib.parse import quote
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query, Request
 from pydantic import ValidationError
 from starlette.responses import Response
 
@@ -12,12 +12,14 @@ from pipeline.accounts.people import name_actors
 from pipeline.core.errors import Refused, ValidationFailed
 from pipeline.deliveries.schemas.answers import NewMessage
 from pipeline.deliveries.submissions import conversation
+from pipeline.deliveries.submissions.attachments import MAX_BYTES, attach_files, check_files
 from pipeline.exports.models import Export
 from pipeline.exports.queries import find_export
 from pipeline.exports.states import ExportState
 from pipeline.interfaces.pages.form_ids import name_content, new_form_id
 from pipeline.interfaces.pages.input import Input, fill_form, read_errors
-from pipeline.interfaces.pages.pages import PAGE_SIZE, ConsoleRoute, Fields, Form, Visit, Visitor, redirect_to
+from pipeline.interfaces.pages.pages import PAGE_SIZE, ConsoleRoute, Form, Visit, Visitor, read_fields, redirect_to
+from pipeline.interfaces.pages.upload import Upload, read_upload
 from pipeline.workflow.conversation import write_message
 from pipeline.workflow.interventions import find_for_change
 
@@ -36,6 +38,14 @@ def may_write(visit: Visit, export: Export) -> bool:
     return may_change and export.state == ExportState.EXECUTED.value and export.purged_at is None
 
 
+async def _read_form(request: Request, visit: Visitor) -> Upload:
+    visit.caller.require(OPERATE)
+    return await read_upload(request, MAX_BYTES, visit.csrf_tokens, read_fields)
+
+
+_MessageForm = Annotated[Upload, Depends(_read_form)]
+
+
 @router.get("/{id}/conversation")
 def show_conversation(id: str, visit: Visitor, after: Annotated[int, Query(ge=0, le=1_000_000)] = 0) -> Response:
     """Show the conversation, oldest first, without the first `after` items, and a form to write."""
@@ -43,13 +53,15 @@ def show_conversation(id: str, visit: Visitor, after: Annotated[int, Query(ge=0,
 
 
 @router.post("/{id}/conversation")
-def write_to_broker(id: str, visit: Visitor, fields: Fields) -> Response:
+def write_to_broker(id: str, visit: Visitor, upload: _MessageForm) -> Response:
     """Write to the customs broker; a form that is sent twice counts once, one that was changed meanwhile is another message."""
-    visit.caller.require(OPERATE)
+    fields = upload.form
     form_id = fields.get("form_id")
     try:
-        new = _read_message(fields, form_id)
         export_id = find_for_change(visit.runtime, visit.caller, id)
+        files = check_files(export_id, None, upload.named)
+        new = _read_message(fields, form_id, [each.id for each in files])
+        attach_files(visit.runtime, files, visit.caller.actor)
         _, tasks = write_message(visit.runtime, visit.account_id, export_id, new, visit.caller.actor)
         visit.publish(tasks)
     except Refused as refused:
@@ -59,13 +71,14 @@ def write_to_broker(id: str, visit: Visitor, fields: Fields) -> Response:
     return redirect_to(f"/console/exports/{quote(export_id)}")
 
 
-def _read_message(fields: Form, form_id: str) -> NewMessage:
+def _read_message(fields: Form, form_id: str, files: list[str]) -> NewMessage:
     text, package = fields.get("text"), fields.get("package").upper()
     if not 0 < len(text) <= _MAX_TEXT:
         raise ValidationFailed(f"must have 1 to {_MAX_TEXT:,} characters", field="/text")
-    message_id = name_content("console", form_id, f"{text}\n{package}")
+    message_id = name_content("console", form_id, "\n".join([text, package, *files]))
     try:
-        return NewMessage(id=message_id, text=text, customs_package_numbers=[package] if package else [])
+        packages = [package] if package else []
+        return NewMessage(id=message_id, text=text, customs_package_numbers=packages, attachments=files)
     except ValidationError as error:
         raise ValidationFailed("must be a number such as CP-000001, or empty", field="/package") from error
 

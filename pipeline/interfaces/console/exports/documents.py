@@ -8,6 +8,7 @@ from starlette.responses import Response, StreamingResponse
 from pipeline.core.errors import ExportsError, NotFound, RendererUnavailable, StoreUnavailable
 from pipeline.deliveries import handoff_bundle
 from pipeline.deliveries.handoff_bundle import safe_filename
+from pipeline.deliveries.submissions import links
 from pipeline.documents import queries, repository
 from pipeline.documents.pdf.pictures import MAX_PDF_BYTES, PICTURES
 from pipeline.exports.models import Artifact
@@ -35,8 +36,9 @@ def show_document_page(id: str, artifact: str, visit: Visitor) -> Response:
 
 @router.get("/artifacts/{id}")
 def download_artifact(id: str, visit: Visitor) -> Response:
-    """Return a document of one of the account's exports, as a file to keep."""
-    row = _find_row(visit, id)
+    """Return a document of one of the account's exports, or a file of its conversation, as a file to keep."""
+    with visit.runtime.db.read() as session:
+        row = links.find_readable(session, visit.caller, id)
     headers = download_headers(row.filename) | {"Cache-Control": "no-store"}
     return Response(visit.runtime.store.get(row.sha256), headers=headers, media_type=row.media_type)
 
