@@ -1,12 +1,24 @@
 """The calls of the API by which a person changes an export or writes to its customs broker."""
 
 from collections.abc import Sequence
+from pathlib import PurePath
+from typing import Final
 
+from pipeline.client.errors import InvalidArgument
 from pipeline.client.export_requests import export_path, if_match_headers, parse_export
-from pipeline.client.request import Call, ResultPage, RetryWhen, get, parse_as, to_request_body
+from pipeline.client.request import Call, ResultPage, RetryWhen, encode_segment, get, parse_as, to_request_body
 from pipeline.deliveries.schemas.answers import NewMessage
 from pipeline.exports.schemas.export import AcknowledgeRequest, ExportView, ReasonRequest
-from pipeline.exports.schemas.submissions import ConversationItem, ConversationPage
+from pipeline.exports.schemas.submissions import AttachmentView, ConversationItem, ConversationPage
+
+_MEDIA_TYPES: Final = {
+    ".pdf": "application/pdf",
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".csv": "text/csv",
+    ".xml": "application/xml",
+}
 
 
 def cancel(export: str, *, if_match: str | None = None) -> Call[ExportView]:
@@ -44,11 +56,49 @@ def retry(export: str, *, if_match: str | None = None) -> Call[ExportView]:
     return Call("POST", f"{export_path(export)}/retry", parse_export, headers=if_match_headers(if_match))
 
 
+def attach(export: str, filename: str, content: bytes) -> Call[AttachmentView]:
+    """Send a file for the customs broker; `reply` then names its id. A repeat returns the same id.
+
+    Raises InvalidArgument if the end of its name is not that of a PDF, PNG, JPEG, CSV or XML file.
+    """
+    return _send_file(export_path(export), filename, content)
+
+
+def attach_to_handoff(submission: str, filename: str, content: bytes) -> Call[AttachmentView]:
+    """Send a file of the customs broker about its handoff; `acknowledge` then names its id. See `attach`."""
+    return _send_file(f"api/broker-submissions/{encode_segment(submission)}", filename, content)
+
+
+def _send_file(path: str, filename: str, content: bytes) -> Call[AttachmentView]:
+    media_type = _MEDIA_TYPES.get(PurePath(filename).suffix.lower())
+    if media_type is None:
+        raise InvalidArgument("filename", f"must end with one of {', '.join(_MEDIA_TYPES)}")
+    return Call(
+        "POST",
+        f"{path}/attachments",
+        parse_as(AttachmentView),
+        params={"filename": filename},
+        headers={"Content-Type": media_type},
+        content=content,
+        retry_when=RetryWhen.ALWAYS,
+    )
+
+
 def reply(
-    export: str, text: str, *, message_id: str, in_reply_to: str | None = None, packages: Sequence[str] = ()
+    export: str,
+    text: str,
+    *,
+    message_id: str,
+    in_reply_to: str | None = None,
+    packages: Sequence[str] = (),
+    attachments: Sequence[str] = (),
 ) -> Call[ConversationItem]:
-    """Write to the customs broker about its handoff; a repeat with the same id and content sends nothing."""
+    """Write to the customs broker about its handoff; a repeat with the same id and content sends nothing.
+
+    `attachments` are the ids of files that `attach` sent.
+    """
     body = {"id": message_id, "text": text, "inReplyTo": in_reply_to, "customsPackageNumbers": [*packages]}
+    body |= {"attachments": [*attachments]} if attachments else {}
     return Call(
         "POST",
         f"{export_path(export)}/messages",

@@ -26,6 +26,7 @@ from pipeline.exports.schemas.export import (
 )
 from pipeline.exports.schemas.feed import FeedEventView, FeedPage
 from pipeline.exports.schemas.inbox import Cause, InboxView
+from pipeline.exports.schemas.submissions import AttachmentView
 
 Plan = Mapping[str, Any]
 
@@ -238,8 +239,8 @@ def customs_package(package: str) -> Call[CustomsPackageView]:
     return get(f"api/customs-packages/{encode_segment(package)}", parse_as(CustomsPackageView))
 
 
-def download(artifact: ArtifactView) -> Call[bytes]:
-    """Return a document's bytes.
+def download(artifact: ArtifactView | AttachmentView) -> Call[bytes]:
+    """Return the bytes of a document, or of a file of the conversation.
 
     Raises Corrupted if they do not have the hash that the export names.
     """

@@ -110,6 +110,8 @@ class ApiMethods:
     withdraw: Final = Operation(change_requests.withdraw)
     retry: Final = Operation(change_requests.retry)
     amend: Final = Operation(export_requests.amend)
+    attach: Final = Operation(change_requests.attach)
+    attach_to_handoff: Final = Operation(change_requests.attach_to_handoff)
     reply: Final = Operation(change_requests.reply)
     conversation: Final = Listing(change_requests.conversation)
     inbox: Final = Operation(export_requests.inbox)

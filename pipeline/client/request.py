@@ -38,13 +38,15 @@ class Call(Generic[T]):
     params: Mapping[str, str | int | list[str]] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     json: Any = None
+    content: bytes | None = None  # a body that is not JSON
     retry_when: RetryWhen = RetryWhen.NOT_SENT
     accepted_statuses: frozenset[int] = frozenset()
     extra_seconds: float = 0
 
     def request_options(self, timeout_seconds: float) -> dict[str, Any]:
         """Return the options for httpx."""
-        body = {} if self.json is None else {"json": self.json}
+        body: dict[str, Any] = {} if self.json is None else {"json": self.json}
+        body |= {} if self.content is None else {"content": self.content}
         timeout = httpx.Timeout(timeout_seconds, read=timeout_seconds + self.extra_seconds)
         return {"params": dict(self.params), "headers": dict(self.headers), "timeout": timeout, **body}
 
@@ -58,6 +60,7 @@ class Call(Generic[T]):
             self.params,
             self.headers,
             self.json,
+            self.content,
             self.retry_when,
             self.accepted_statuses,
             self.extra_seconds,

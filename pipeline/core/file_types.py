@@ -77,8 +77,7 @@ def detect_type(body: bytes) -> FileType:
         text = body.decode().removeprefix(_BOM)
     except UnicodeDecodeError as error:
         raise ValidationFailed(
-            f"the file is not a {ALLOWED} file: it is no picture or PDF, and byte {error.start + 1} is not UTF-8; save"
-            " text as UTF-8"
+            f"the file is not a {ALLOWED} file: byte {error.start + 1} is not UTF-8; save text as UTF-8"
         ) from None
     if text.lstrip().startswith("<"):
         _check_xml(body)

@@ -67,7 +67,7 @@ def test_file_has_the_type_of_its_content_and_a_safe_name(name: str, body: bytes
         ("a.csv", b"one column", "no comma, semicolon or tab"),
         ("a.csv", b"a,b\n\x001", "is a control character"),
         ("a.csv", "a,\u00e4".encode("latin-1"), "byte 3 is not UTF-8"),
-        ("a.csv", b"PK\x03\x04,\xff", "no picture or PDF"),
+        ("a.csv", b"PK\x03\x04,\xff", "byte 6 is not UTF-8"),
     ],
 )
 def test_other_content_is_refused(name: str, body: bytes, words: str) -> None:

@@ -201,6 +201,7 @@ def format_submission(submission: BrokerSubmissionView) -> Text:
 def format_item(item: ConversationItem) -> Text:
     """Return an item of the conversation: time, author, what it says, and its id."""
     said = [*filter(None, (item.text,)), *(f"{each['pointer']} {each['message']}" for each in item.fields or ())]
+    said += [f"file {each.filename or 'deleted'}, {format_size(each.size)}, {each.id}" for each in item.attachments]
     about = [*filter(None, (item.status, ", ".join(item.packages or ())))]
     return Text.assemble(
         (f"{item.at:%Y-%m-%d %H:%M:%S}  ", "dim"),

@@ -1,6 +1,7 @@
 """Files of a conversation by the API: sent by key or signature, named once, and read only by who may."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -8,8 +9,10 @@ import pytest
 from standardwebhooks import Webhook
 
 from pipeline.accounts import partners
+from pipeline.client import Exports, InvalidArgument
 from tests.interfaces.api.conftest import OTHER, ApiHarness
 from tests.interfaces.portal.test_handoffs import BROKER, hand_off, read_submission
+from tests.support.command_line import Commands
 
 PDF = b"%PDF-1.7\n<script>alert(1)</script>"
 CSV = b"entry,port\nABC-1,0901\n"
@@ -64,6 +67,29 @@ def test_partner_without_a_key_signs_its_file(harness: ApiHarness) -> None:
             f"{handoff}/attachments?filename=a.csv", content=body, headers=headers | signature
         )
         assert sent.status_code == status
+
+
+def test_client_and_command_line_send_and_download(harness: ApiHarness, tmp_path: Path) -> None:
+    export_id, bearer = hand_off(harness, units=1), harness.key("read", "operate").bearer
+    picture = tmp_path / "lid.png"
+    picture.write_bytes(b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR")
+    command_line = Commands(
+        {"EXPORTS_API_URL": harness.url, "EXPORTS_API_KEY": bearer, "XDG_CONFIG_HOME": str(tmp_path)}
+    )
+    for _ in range(2):
+        command_line.json("reply", export_id, "See it.", "--file", str(picture))
+    with Exports(harness.url, bearer) as api:
+        handoff = read_submission(harness, export_id)["id"]
+        filed = api.attach_to_handoff(handoff, "7501.pdf", PDF)
+        assert api.attach_to_handoff(handoff, "7501.pdf", PDF) == filed
+        assert api.download(filed) == PDF
+        (item,) = api.conversation(export_id)
+        with pytest.raises(InvalidArgument, match="must end with one of"):
+            api.attach(export_id, "7501.doc", PDF)
+    shown = command_line("conversation", export_id, "--out", str(tmp_path / "out")).stdout
+    (file,) = item.attachments
+    assert "file lid.png" in shown
+    assert (tmp_path / "out" / file.id / "lid.png").read_bytes() == picture.read_bytes()
 
 
 @pytest.mark.parametrize(
