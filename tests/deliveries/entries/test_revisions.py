@@ -5,10 +5,13 @@ from sqlmodel import col, select
 
 from pipeline.accounts import partners
 from pipeline.accounts.schemas import NewPartner
-from pipeline.core.errors import EntryFiled
+from pipeline.core.errors import DatabaseBusy, EntryFiled
+from pipeline.core.failpoints import hooks
+from pipeline.deliveries.handoff import prepare_handoff, write_handoff
 from pipeline.deliveries.models import BrokerSubmission
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.exports.schemas.submissions import BrokerSubmissionView
+from pipeline.exports.step_context import load_context
 from tests.deliveries.entries.test_entries import answer, packages, read
 from tests.ops.rebuild.test_rebuild import differences
 from tests.support import factories
@@ -128,3 +131,33 @@ def test_kept_handoff_that_is_delivered_has_the_old_status_and_deadline(workflow
     assert before.deadline_at is not None
     assert abs((shown.deadline_at - before.deadline_at).total_seconds()) < 1
     assert [*differences(workflow, old), *differences(workflow, new)] == []
+
+
+def test_answer_that_comes_first_stops_the_amendment(
+    workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = execute_export(workflow, PLAN)
+    first = packages(workflow, old)[0]
+    monkeypatch.setitem(hooks, "amend.before", lambda: answer(workflow, old, "a-1", "filed", first))
+    with pytest.raises(EntryFiled):
+        make_amendment(workflow, old, change(0))
+    assert workflow.state(old) == "executed"
+
+
+def test_answer_during_the_handoff_is_in_it(workflow: WorkflowHarness) -> None:
+    old = execute_export(workflow, PLAN)
+    first, second = packages(workflow, old)
+    new = make_amendment(workflow, old, change(0)).export_id
+    for unit_no in (1, 2):
+        workflow.step(new, unit_no, "record_packages")
+    with workflow.runtime.db.read() as session:
+        context = load_context(session, new, unit_no=0, step="hand_off", fence=1, attempt=1)
+    prepared = prepare_handoff(workflow.runtime, context)
+    answer(workflow, old, "a-1", "filed", first, entryNumber="ABC-1")
+    answer(workflow, old, "a-2", "accepted", second)
+    with pytest.raises(DatabaseBusy), workflow.runtime.db.write() as session:
+        write_handoff(session, context, prepared)
+    workflow.finish(new)
+    (ready,) = read_messages(workflow, new, MessageType.HANDOFF_READY)
+    assert [each["entryNumber"] for each in ready["corrects"]] == ["ABC-1"]
+    assert ready["units"][1]["kept"]["status"] == "accepted"
