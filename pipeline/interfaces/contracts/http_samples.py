@@ -59,7 +59,11 @@ def _build_request(method: str, path: str, operation: Json, plan: Json) -> Itera
         yield "Authorization: Bearer {{key}}\n"
     if any(each["name"] == "Prefer" for each in operation.get("parameters", ())):
         yield "Prefer: wait=20\n"
-    for content in operation.get("requestBody", {}).get("content", {}).values():
+    bodies = operation.get("requestBody", {}).get("content", {})
+    if "text/csv" in bodies:
+        yield "Content-Type: text/csv\n\n< ./file.csv\n"
+        return
+    for content in bodies.values():
         ((name, example),) = content["examples"].items()
         # A published example with a plan is of one day, and cannot be executed later.
         command = {"accountId": "", "batchId": "", "plan": plan}
