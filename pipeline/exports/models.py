@@ -114,17 +114,12 @@ class Export(SQLModel, table=True):
             ),
         ),
         # Amounts that differ do not change the outcome. The inbox writes the same conditions.
-        partial_index(
-            "ix_exports_amounts_differ",
-            "account_id",
-            "id",
-            where=text("(amounts_differ AND purged_at IS NULL AND acknowledged_seq IS NULL) IS TRUE"),
-        ),
-        partial_index(
-            "ix_exports_amounts_acknowledged",
-            "account_id",
-            "id",
-            where=text("(amounts_differ AND purged_at IS NULL AND acknowledged_seq IS NOT NULL) IS TRUE"),
+        *(
+            partial_index(f"ix_exports_amounts_{name}", "account_id", "id", where=text(f"({condition}) IS TRUE"))
+            for name, condition in (
+                ("differ", "amounts_differ AND purged_at IS NULL AND acknowledged_seq IS NULL"),
+                ("acknowledged", "amounts_differ AND purged_at IS NULL AND acknowledged_seq IS NOT NULL"),
+            )
         ),
         partial_index(
             "uq_exports_supersedes_id", "supersedes_id", where=text("supersedes_id IS NOT NULL"), unique=True
@@ -341,10 +336,7 @@ class Artifact(SQLModel, table=True):
 
 
 class ConversationFile(SQLModel, table=True):
-    """A file that the customs broker or the exporter sent about a handoff; the store holds its bytes under their hash.
-
-    Its id follows from its export, sender, name and content. So a repeated file is the same row.
-    """
+    """A file that the customs broker or the exporter sent about a handoff; the store holds its bytes under their hash."""
 
     __tablename__ = "attachments"
     __table_args__ = (
@@ -352,7 +344,7 @@ class ConversationFile(SQLModel, table=True):
         Index("ix_attachments_sha256_id", "sha256", "id"),
     )
 
-    id: str = Field(primary_key=True)
+    id: str = Field(primary_key=True)  # follows from export, sender, name and content: a repeated file is the same row
     export_id: str = Field(foreign_key="exports.id")
     account_id: str
     partner_id: str | None = None  # the customs broker that sent it; None: the exporter did

@@ -59,7 +59,7 @@ _ENTERED: Final = [status.value for status, facet in FACETS.items() if facet not
 _UNIT_COLUMNS: Final = (
     "tariff invoice_number purchase_order informal_key informal_usd control_number_key invoice_key".split()
 )
-_ANSWER_COLUMNS: Final = "message", "raw", "assessed", "comparison"
+_OF_ANSWER: Final[dict[str, Any]] = {"fields": [], **dict.fromkeys(("message", "raw", "assessed", "comparison"))}
 
 _EXPORT: Final = col(Export.id)
 _PLAN: Final = col(PlanSnapshot.id)
@@ -302,9 +302,8 @@ def _purge_export(runtime: Runtime, export_id: str, record: ExpiredRecord) -> bo
         _clear_columns(session, Step, col(Step.export_id) == export_id, error=None)
         _clear_columns(session, Delivery, col(Delivery.subject_id) == export_id, error=None)
         submissions = select(col(BrokerSubmission.id)).where(col(BrokerSubmission.export_id) == export_id)
-        answers = col(Acknowledgement.submission_id).in_(submissions)
-        _clear_columns(session, Acknowledgement, answers, fields=[], **dict.fromkeys(_ANSWER_COLUMNS))
-        _clear_columns(session, ConversationMessage, col(ConversationMessage.submission_id).in_(submissions), text=None)
+        for model, cleared in ((Acknowledgement, _OF_ANSWER), (ConversationMessage, {"text": None})):
+            _clear_columns(session, model, col(model.submission_id).in_(submissions), **cleared)
         _clear_columns(session, ConversationFile, col(ConversationFile.export_id) == export_id, filename=None)
         session.execute(delete(SandboxHandoff).where(col(SandboxHandoff.submission_id).in_(submissions)))
         _clear_columns(

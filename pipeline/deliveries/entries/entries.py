@@ -18,7 +18,6 @@ from pipeline.deliveries.entries.facets import (
     AnswerStatus,
     EntriesChange,
     EntryFacets,
-    any_differs,
     fold_entries,
 )
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, CustomsEntry
@@ -193,6 +192,11 @@ def write_changed(
     ]
     if changed:
         session.execute(_UPSERT[session.get_bind().dialect.name], changed)
+
+
+def any_differs(entries: Mapping[str, EntryFacets]) -> bool:
+    """Return whether customs assessed other amounts than the estimate for an entry."""
+    return any(each.assessment is not None and each.assessment.differs for each in entries.values())
 
 
 def mark_difference(session: Session, export_id: str, change: EntriesChange) -> None:

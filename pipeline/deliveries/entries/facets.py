@@ -344,11 +344,6 @@ class EntriesChange:
         return not _any_open(self.before) and _any_open(self.after)
 
 
-def any_differs(entries: Mapping[str, EntryFacets]) -> bool:
-    """Return whether customs assessed other amounts than the estimate for an entry."""
-    return any(each.assessment is not None and each.assessment.differs for each in entries.values())
-
-
 def _has_progressed(before: EntryFacets, after: EntryFacets) -> bool:
     is_same = (before.headline, before.entry_number) == (after.headline, after.entry_number)
     return not is_same or (after.is_open and not before.is_open)

@@ -12,8 +12,7 @@ from pipeline.customs import treatment
 from pipeline.customs.checks.informal import informal_columns
 from pipeline.customs.checks.same_goods import same_goods_columns
 from pipeline.deliveries.email.content import build_handoff_subject
-from pipeline.deliveries.entries import facets
-from pipeline.deliveries.entries.entries import entry_columns
+from pipeline.deliveries.entries.entries import any_differs, entry_columns
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, ConversationMessage, CustomsEntry
 from pipeline.documents.repository import PURGED
 from pipeline.exports import packages
@@ -146,7 +145,7 @@ def _export_row(facts: ExportFacts) -> ExpectedRow:
         "failure": None if facts.purged else history.failure,
         "quarantined": history.quarantined,
         "acknowledged_seq": history.acknowledged_seq,
-        "amounts_differ": (bool(history.broker_answers) and facets.any_differs(history.fold_entries())) or None,
+        "amounts_differ": (bool(history.broker_answers) and any_differs(history.fold_entries())) or None,
         "hold_seq": history.hold_seq,
         "withdrawal_seq": history.withdrawal_seq,
         "purged_at": history.purged_at,
