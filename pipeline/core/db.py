@@ -100,24 +100,30 @@ compiles(statement_now, "sqlite")(_sqlite_now)
 class database_deadline(FunctionElement[datetime]):  # noqa: N801
     """The database's clock plus `seconds`, or `lead_seconds` before the instant `before` if that is sooner.
 
-    It never lies in the past. Without `before` or `lead_seconds`, only `seconds` count.
+    The clock is ahead by `ahead_seconds`. The deadline never lies in its past. Without `before` or `lead_seconds`, only
+    `seconds` count.
     """
 
     type = Instant()
     inherit_cache = True
 
     def __init__(
-        self, seconds: ColumnElement[Any], before: ColumnElement[Any], lead_seconds: ColumnElement[Any]
+        self,
+        seconds: ColumnElement[Any],
+        before: ColumnElement[Any],
+        lead_seconds: ColumnElement[Any],
+        ahead_seconds: ColumnElement[Any],
     ) -> None:
-        super().__init__(seconds, before, lead_seconds)
+        super().__init__(seconds, before, lead_seconds, ahead_seconds)
 
 
 @compiles(database_deadline, "postgresql")
 def _postgresql_deadline(element: database_deadline, compiler: Any, **kwargs: Any) -> str:
-    seconds, before, lead = (compiler.process(each, **kwargs) for each in element.clauses)
-    latest = f"clock_timestamp() + make_interval(secs => {seconds})"
+    seconds, before, lead, ahead = (compiler.process(each, **kwargs) for each in element.clauses)
+    now = f"clock_timestamp() + make_interval(secs => {ahead})"
     # LEAST leaves out what is NULL.
-    return f"GREATEST(clock_timestamp(), LEAST({latest}, {before} - make_interval(secs => {lead})))"
+    latest = f"LEAST({now} + make_interval(secs => {seconds}), {before} - make_interval(secs => {lead}))"
+    return f"GREATEST({now}, {latest})"
 
 
 @compiles(database_deadline, "sqlite")

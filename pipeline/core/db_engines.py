@@ -53,8 +53,8 @@ def open_sqlite(url: URL, timeout_seconds: float, clock: Clock) -> Engine:
             None if seconds is None else (clock().astimezone(UTC) + timedelta(seconds=seconds)).strftime(_SQLITE_FORMAT)
         )
 
-    def deadline_after(seconds: float, before: str | None, lead_seconds: float | None) -> str:
-        now = clock().astimezone(UTC)
+    def deadline_after(seconds: float, before: str | None, lead_seconds: float | None, ahead_seconds: float) -> str:
+        now = clock().astimezone(UTC) + timedelta(seconds=ahead_seconds)
         due = now + timedelta(seconds=seconds)
         if before is not None and lead_seconds is not None:
             due = max(now, min(due, datetime.fromisoformat(f"{before}Z") - timedelta(seconds=lead_seconds)))
@@ -72,7 +72,7 @@ def open_sqlite(url: URL, timeout_seconds: float, clock: Clock) -> Engine:
         # This class sends BEGIN itself: the driver begins with a read and upgrades it, which fails at once if two do.
         connection.isolation_level = None
         connection.create_function("instant_after", 1, instant_after)
-        connection.create_function("deadline_after", 3, deadline_after)
+        connection.create_function("deadline_after", 4, deadline_after)
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
 

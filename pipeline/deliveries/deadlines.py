@@ -1,9 +1,10 @@
 """What is due next in an account, the earliest first."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, select, tuple_
+from sqlalchemy import ColumnElement, Row, Select, or_, select, tuple_
 from sqlmodel import col
 
 from pipeline.accounts.models import Partner
@@ -13,6 +14,7 @@ from pipeline.core.errors import ValidationFailed
 from pipeline.core.json_input import validation_failed
 from pipeline.core.problems import Issue
 from pipeline.core.runtime import Runtime
+from pipeline.deliveries.account_clock import read_ahead
 from pipeline.deliveries.models import BrokerSubmission
 from pipeline.exports.models import Export
 from pipeline.exports.schemas.deadlines import DeadlineKind, DeadlinePage, DeadlineView
@@ -37,11 +39,12 @@ def list_deadlines(
     query = select_deadlines(account_id, limit + 1)
     if partner_id is not None:
         query = query.where(col(BrokerSubmission.partner_id) == partner_id)
-    if within_hours is not None:
-        query = query.where(col(BrokerSubmission.deadline_at) <= statement_now(within_hours * 3600))
     if after is not None:
         query = query.where(tuple_(*_PLACE) > _parse_place(after))
     with runtime.db.read() as session:
+        if within_hours is not None:
+            ahead = read_ahead(session, account_id, test=True)
+            query = query.where(*_are_due(within_hours * 3600, ahead.total_seconds()))
         found = [_build_view(row) for row in session.execute(query)]
     items = found[:limit]
     return DeadlinePage(items=items, next_after=_name_place(items[-1]) if len(found) > limit else None)
@@ -61,6 +64,14 @@ def select_deadlines(account_id: str, limit: int) -> Select[*tuple[Any, ...]]:
         .order_by(*_PLACE)
         .limit(limit)
     )
+
+
+def _are_due(seconds: float, ahead: float) -> Iterator[ColumnElement[bool]]:
+    """Yield the conditions of what is due within `seconds`; the clock of test exports is `ahead`."""
+    due_at = col(BrokerSubmission.deadline_at)
+    yield due_at <= statement_now(seconds + ahead)
+    if ahead:
+        yield or_(col(BrokerSubmission.test_account_id).is_not(None), due_at <= statement_now(seconds))
 
 
 def _build_view(row: Row[Any]) -> DeadlineView:

@@ -116,12 +116,14 @@ def prepare_handoff(
     sends = installation.may_send(runtime)
     held = hold_streams(settings, context, rows, queues, submission_id) if sends else HeldStreams()
     status = SubmissionState.SENT if held.now else SubmissionState.PENDING
-    arrives_at, arrives_by = _find_arrival(contents)
+    ahead_seconds = contents.ahead_seconds if context.test else 0
+    arrives_at, arrives_by = _find_arrival(contents, contents.read_at + timedelta(seconds=ahead_seconds))
     return PreparedHandoff(
         submission={
             "id": submission_id,
             "export_id": context.export_id,
             "account_id": context.account_id,
+            "test_account_id": context.account_id if context.test else None,
             "partner_id": broker.partner_id,
             "submission_type": "handoff",
             "path": broker.path or "byob",
@@ -136,7 +138,9 @@ def prepare_handoff(
         documents=documents,
         store=runtime.store,
         due_seconds=settings.lease_seconds if held.now else settings.stalled_seconds,
-        deadline_at=waits.status_deadline(settings, status, context.account_id, arrives_at, arrives_by),
+        deadline_at=waits.status_deadline(
+            settings, status, context.account_id, arrives_at, arrives_by, test=context.test
+        ),
         held=held,
         earlier=earlier,
     )
@@ -170,15 +174,14 @@ def write_handoff(session: Session, context: StepContext, prepared: PreparedHand
     return [*recorded, NewEvent(EventType.HANDED_OFF, data), *carried]
 
 
-def _find_arrival(contents: ExportContents) -> tuple[datetime, str] | tuple[None, None]:
+def _find_arrival(contents: ExportContents, now: datetime) -> tuple[datetime, str] | tuple[None, None]:
     """Return when the first unit arrives and by which mode of transport, or None twice if that is unknown or long past.
 
     A day that has begun says nothing of the hour.
     """
-    read_at = contents.read_at
     first = min((unit for _, unit in contents.units), key=find_arrival)
     arrives_at = find_arrival(first)
-    earliest = read_at if first.entry.estimated_arrival_at is None else read_at - _ARRIVED_AT_MOST
+    earliest = now if first.entry.estimated_arrival_at is None else now - _ARRIVED_AT_MOST
     return (arrives_at, first.entry.mode_of_transport) if arrives_at > earliest else (None, None)
 
 
@@ -241,6 +244,7 @@ _LOAD_UNITS: Final = (
         case((_count_lines <= MAX_INLINE_LINES, _digests.scalar_subquery())).label("digests"),
         _last_position.scalar_subquery().label("last_position"),
         database_now().label("read_at"),
+        waits.read_ahead(_units.account_id).label("ahead_seconds"),
     )
     .where(_units.export_id == _of_export)
     .order_by(_units.unit_no)
@@ -287,6 +291,7 @@ def _load_contents(
         kept=describe_kept(earlier.kept),
         first_position=(unit_rows[0].last_position or 0) + 1,
         read_at=unit_rows[0].read_at,
+        ahead_seconds=unit_rows[0].ahead_seconds,
     )
 
 

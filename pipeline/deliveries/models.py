@@ -42,6 +42,19 @@ class BrokerSubmission(SQLModel, table=True):
             "id",
             where=text("deadline_at IS NOT NULL"),
         ),
+        # The same two alarms of test exports, by the clock of their account, and the next arrival.
+        partial_index(
+            "ix_broker_submissions_test_deadline_at",
+            "test_account_id",
+            "deadline_at",
+            where=text("test_account_id IS NOT NULL AND overdue_at IS NULL AND deadline_at IS NOT NULL"),
+        ),
+        partial_index(
+            "ix_broker_submissions_test_arrives_at",
+            "test_account_id",
+            "arrives_at",
+            where=text("test_account_id IS NOT NULL AND arrives_at IS NOT NULL AND deadline_at IS NOT NULL"),
+        ),
         partial_index(
             "ix_broker_submissions_overdue",
             "account_id",
@@ -66,6 +79,8 @@ class BrokerSubmission(SQLModel, table=True):
     id: str = Field(primary_key=True)
     export_id: str = Field(foreign_key="exports.id")
     account_id: str
+    #: The account whose test clock counts for the deadline; None for a live export.
+    test_account_id: str | None = None
     partner_id: str
     submission_type: str  # always `handoff`; readers get one that names path and channel
     path: str

@@ -90,6 +90,8 @@ class Action(StrEnum):
     LOGO_CHANGED = "logo_changed"
     LOGO_REMOVED = "logo_removed"
     DEADLINE_LEADS_CHANGED = "deadline_leads_changed"
+    TEST_CLOCK_MOVED = "test_clock_moved"
+    TEST_CLOCK_RESET = "test_clock_reset"
 
 
 _trails, _acts = table(AuditTrail).c, table(Act).c

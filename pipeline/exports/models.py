@@ -14,6 +14,8 @@ class Account(SQLModel, table=True):
     """A merchant, who owns all rows of the tables below; its counters must never give a number twice."""
 
     __tablename__ = "accounts"
+    # The sweep reads the accounts whose test clock was moved.
+    __table_args__ = (partial_index("ix_accounts_test_clock", "id", where=text("test_clock_seconds > 0")),)
 
     id: str = Field(primary_key=True)
     name: str
@@ -32,6 +34,8 @@ class Account(SQLModel, table=True):
     calendar_links_revoked: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     #: Minutes by mode of transport and status; what it lacks is as the process's settings say.
     deadline_leads: dict[str, dict[str, int]] | None = Field(default=None, sa_type=JSON_TYPE)
+    #: By so much the clock of its test exports is ahead.
+    test_clock_seconds: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     created_at: datetime = timestamp_column()
 
 

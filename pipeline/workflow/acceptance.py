@@ -28,6 +28,7 @@ from pipeline.customs.checks.informal import informal_columns
 from pipeline.customs.checks.same_goods import OutdatedNumbers, same_goods_columns, take_numbers
 from pipeline.customs.reference.content import RulesContent, use_rules
 from pipeline.customs.rules_reader import watch_rules
+from pipeline.deliveries.account_clock import read_now
 from pipeline.deliveries.outbox.outbox import DeliveryStream
 from pipeline.exports.event_models import Event
 from pipeline.exports.events import EventType, NewEvent, chain_events
@@ -249,7 +250,7 @@ def check_new_plan(
     - RateLimited if the account has its maximum of active exports.
     """
     hashed = resolved if isinstance(resolved, HashedPlan) else load_snapshot(resolved)
-    checked_at = runtime.clock()
+    checked_at = read_now(session, runtime, caller)
     check_approval(hashed.plan, checked_at)
     now, queues = check_active_exports(session, runtime, hashed.plan, caller.account_id)
     with use_rules(rulesets.read_active(session)) as rules:  # the export keeps these rules until its end

@@ -21,6 +21,7 @@ from pipeline.customs.reference.content import use_rules
 from pipeline.customs.reference.entry import entry_rules
 from pipeline.customs.reference.ruleset import ruleset
 from pipeline.customs.rules_reader import watch_rules
+from pipeline.deliveries.account_clock import read_now
 from pipeline.exports.plans import HashedPlan, hash_plan
 from pipeline.exports.schemas.plan import Plan, RulesetRef, StrictModel
 from pipeline.orders import batches
@@ -96,7 +97,7 @@ def plan_batch(runtime: Runtime, caller: Caller, request: PlanRequest, *, idempo
 
 def _plan(session: Session, runtime: Runtime, caller: Caller, request: PlanRequest) -> _Planned:
     owner = Owner(caller.account_id, caller.test)
-    now = runtime.clock()
+    now = read_now(session, runtime, caller)
     if request.batch_id is not None:
         executed = find_executed_export(session, caller, request.batch_id)
         if executed is not None:

@@ -43,6 +43,7 @@ from pipeline.customs.rules_reader import watch_rules
 from pipeline.customs.tariff.editions import find_editions
 from pipeline.customs.tariff.facts import KeptEdition, TariffFacts
 from pipeline.customs.tariff.in_force import record_editions
+from pipeline.deliveries.account_clock import read_now
 from pipeline.documents.repository import PURGED
 from pipeline.exports import packages
 from pipeline.exports.models import Export, PlanSnapshot
@@ -148,19 +149,18 @@ def preflight(runtime: Runtime, caller: Caller, hashed: HashedPlan, *, may_repla
 
 def preflight_report(runtime: Runtime, caller: Caller, hashed: HashedPlan) -> PreflightReport:
     """Return what `preflight` finds as a report, with the rules that checked the plan."""
-    found, rules = _preflight(runtime, caller, hashed, may_replace=False)
-    return build_report(hashed, found, rules, runtime.clock().date())
+    return build_report(hashed, *_preflight(runtime, caller, hashed, may_replace=False))
 
 
 def _preflight(
     runtime: Runtime, caller: Caller, hashed: HashedPlan, *, may_replace: bool
-) -> tuple[list[Finding], Ruleset]:
+) -> tuple[list[Finding], Ruleset, date]:
     check_account(caller, hashed.plan.account_id, "/plan/accountId")
-    # Findings about the whole plan come first, because a very long list is cut at its end.
-    now = runtime.clock()
-    refused = approval_findings(hashed.plan, now)
     watch_rules(runtime)
     with runtime.db.read() as session, use_rules(rulesets.read_active(session)):
+        now = read_now(session, runtime, caller)
+        # Findings about the whole plan come first, because a very long list is cut at its end.
+        refused = approval_findings(hashed.plan, now)
         about_file: Sequence[Finding] = ()
         try:
             about_file = list_broker_findings(
@@ -175,7 +175,7 @@ def _preflight(
         found = evaluate_plan(session, caller, hashed, now=now, replaced=executed)
         others = check_other_exports(session, caller.account_id, hashed.plan, test=caller.test)
         marked, _ = waivers.apply_waivers(session, caller.account_id, hashed.plan, others, on=now.date())
-        return [*refused, *found.all, *marked, *about_file], ruleset()
+        return [*refused, *found.all, *marked, *about_file], ruleset(), now.date()
 
 
 def approval_findings(plan: Plan, now: datetime) -> list[Finding]:
@@ -204,7 +204,9 @@ def register_plan(runtime: Runtime, caller: Caller, hashed: HashedPlan) -> Regis
     Raises PlanNotApproved and PlanExpired, and AlreadyExecuted if its batch was executed with another plan.
     """
     check_account(caller, hashed.plan.account_id, "/plan/accountId")
-    check_approval(hashed.plan, runtime.clock())
+    with runtime.db.read() as session:
+        now = read_now(session, runtime, caller)
+    check_approval(hashed.plan, now)
     document = hashed.document
     watch_rules(runtime)
     with runtime.db.write() as session:

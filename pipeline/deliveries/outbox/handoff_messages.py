@@ -48,6 +48,7 @@ class ExportContents:
     kept: Mapping[str, KeptEntry]  # by unitRef
     first_position: int  # not 1 if operators were notified of a failure before
     read_at: datetime  # the database's time
+    ahead_seconds: int = 0  # of the account's test clock
 
 
 def build_notifications(

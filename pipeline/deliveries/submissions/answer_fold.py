@@ -15,6 +15,7 @@ from pipeline.deliveries.entries import entries
 from pipeline.deliveries.entries.facets import EntriesChange, EntriesStatus, fold_entries, summarize_entries
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
 from pipeline.deliveries.submissions import submissions
+from pipeline.deliveries.submissions.waits import AHEAD
 from pipeline.exports.models import Export
 from pipeline.exports.states import ExportState, SubmissionState
 
@@ -40,6 +41,8 @@ class AnsweredHandoff:
     last_at: datetime | None  # when the newest answer arrived
     withdrawing: bool  # a person requested the withdrawal of the export
     superseded: bool
+    test: bool
+    ahead: timedelta  # of the account's test clock
 
     @property
     def arrival(self) -> datetime:
@@ -69,11 +72,13 @@ def find_handoff(session: Session, submission_id: str) -> AnsweredHandoff:
             last.where(table(Acknowledgement).c.submission_id == submission_id).scalar_subquery(),
             col(Export.withdrawal_seq),
             col(Export.state),
+            col(Export.test),
+            AHEAD,
         )
         .join_from(BrokerSubmission, Export, col(Export.id) == col(BrokerSubmission.export_id))
         .where(col(BrokerSubmission.id) == submission_id)
     ).one()
-    export_id, partner_id, purged_at, state, now, last_at, withdrawal_seq, export_state = row
+    export_id, partner_id, purged_at, state, now, last_at, withdrawal_seq, export_state, test, ahead = row
     return AnsweredHandoff(
         submission_id,
         export_id,
@@ -84,6 +89,8 @@ def find_handoff(session: Session, submission_id: str) -> AnsweredHandoff:
         last_at,
         withdrawing=withdrawal_seq is not None,
         superseded=export_state == ExportState.SUPERSEDED.value,
+        test=test,
+        ahead=timedelta(seconds=ahead),
     )
 
 

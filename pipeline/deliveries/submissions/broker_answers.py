@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import select
@@ -66,7 +65,7 @@ def record_answer(
     answer.
     """
     found = find_handoff(session, submission_id)
-    prepared = _prepare_answer(session, export_id, answer, found.now)
+    prepared = _prepare_answer(session, export_id, answer, found)
     return _record_prepared(session, settings, _Prepared(prepared), found, f"partner:{found.partner_id}")
 
 
@@ -161,12 +160,13 @@ def receive_answer(
         if found.purged_at is not None:
             raise Purged.for_export(submission.export_id, "the answer was not recorded")
         refused_for = None if fetched else submission_id
-        answer = _prepare_answer(session, submission.export_id, body, found.now, refused_for=refused_for)
+        answer = _prepare_answer(session, submission.export_id, body, found, refused_for=refused_for)
         prepared = _Prepared(answer, comparison)
         happened = _record_prepared(session, runtime.settings, prepared, found, actor)
         status = happened[-1].data["submissionStatus"] if happened else found.state.value
         if not happened:
-            _check_repeated(session, submission_id, answer)
+            # In a test export, an answer without a time has the time of the test clock when it arrived first.
+            _check_repeated(session, submission_id, answer, dated=body.at is not None or not found.test)
         if happened and found.state in submissions.UNDELIVERED:
             # The broker answers before the result of sending is recorded: the answer proves that it has the handoff.
             happened.insert(0, submissions.notified_event(submission.partner_id))
@@ -199,18 +199,27 @@ def _compare(
 
 
 def _prepare_answer(
-    session: Session, export_id: str, answer: AcknowledgementBody, now: datetime, *, refused_for: str | None = None
+    session: Session,
+    export_id: str,
+    answer: AcknowledgementBody,
+    found: AnsweredHandoff,
+    *,
+    refused_for: str | None = None,
 ) -> AcknowledgementBody:
     """Return the answer as it is recorded: a remark about a field that the plan lacks says so.
+
+    If the test clock was moved, an answer without a time gets the time that it shows.
 
     If the service refuses wrong answers, `refused_for` is the submission. Then raises ValidationFailed or NotInHandoff.
     """
     answer = _make_legible(answer)
-    is_ahead = answer.at is not None and answer.at > now + CLOCKS_DIFFER
+    is_ahead = answer.at is not None and answer.at > found.now + found.ahead + CLOCKS_DIFFER
     if refused_for is not None:
         _check_answer(session, export_id, refused_for, answer, is_ahead=is_ahead)
     elif is_ahead:
         answer = answer.model_copy(update={"at": None})
+    if answer.at is None and found.ahead:
+        answer = answer.model_copy(update={"at": found.arrival + found.ahead})
     if not answer.fields:
         return answer
     of_export = select(col(Export.plan_id)).where(col(Export.id) == export_id).scalar_subquery()
@@ -252,10 +261,11 @@ def _check_answer(
         )
 
 
-def _check_repeated(session: Session, submission_id: str, answer: AcknowledgementBody) -> None:
+def _check_repeated(session: Session, submission_id: str, answer: AcknowledgementBody, *, dated: bool) -> None:
     row = session.get_one(Acknowledgement, (submission_id, answer.id))
     sent = _build_row(submission_id, answer)
-    changed = [name for name, value in sent.items() if value != getattr(row, name)]
+    compared = sent if dated else {name: value for name, value in sent.items() if name != "at"}
+    changed = [name for name, value in compared.items() if value != getattr(row, name)]
     if changed:
         raise InvalidState(
             f"the answer {answer.id} was recorded with another {', '.join(changed)}; send what is new with an id of its own",

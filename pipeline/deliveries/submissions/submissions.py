@@ -59,6 +59,7 @@ class SubmissionOwner:
     export_id: str
     account_id: str
     partner_id: str
+    test: bool
 
 
 def find_submission(session: Session, submission_id: str) -> SubmissionOwner:
@@ -66,7 +67,7 @@ def find_submission(session: Session, submission_id: str) -> SubmissionOwner:
     row = session.get(BrokerSubmission, submission_id)
     if row is None:
         raise NotFound(f"there is no broker submission {submission_id}")
-    return SubmissionOwner(row.id, row.export_id, row.account_id, row.partner_id)
+    return SubmissionOwner(row.id, row.export_id, row.account_id, row.partner_id, row.test_account_id is not None)
 
 
 def advance_status(

@@ -28,15 +28,28 @@ _submissions, _accounts = table(BrokerSubmission).c, table(Account).c
 
 @dataclass(frozen=True)
 class Arrival:
-    """An arrival as SQL: whose goods, when, and by which mode of transport."""
+    """An arrival as SQL: whose goods, when, by which mode of transport, and how far the clock is ahead that counts."""
 
     account_id: ColumnElement[Any]
     at: ColumnElement[Any]
     by: ColumnElement[Any]
+    ahead_seconds: ColumnElement[Any]
 
+
+def read_ahead(test_account_id: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Return by how many seconds the test clock of the account is ahead, as SQL; 0 without an account.
+
+    The statement that decides by the clock reads it, so it is the newest value and costs no statement.
+    """
+    of_account = select(_accounts.test_clock_seconds).where(_accounts.id == test_account_id)
+    return func.coalesce(of_account.scalar_subquery(), 0)
+
+
+#: The seconds by which the clock of the submission that a statement changes is ahead.
+AHEAD: Final = read_ahead(_submissions.test_account_id)
 
 #: That of the submission that a statement changes.
-ARRIVAL: Final = Arrival(_submissions.account_id, _submissions.arrives_at, _submissions.arrives_by)
+ARRIVAL: Final = Arrival(_submissions.account_id, _submissions.arrives_at, _submissions.arrives_by, AHEAD)
 
 
 def find_wait(settings: Settings, status: SubmissionState) -> tuple[float, float | None] | None:
@@ -56,10 +69,20 @@ def find_wait(settings: Settings, status: SubmissionState) -> tuple[float, float
 
 
 def status_deadline(
-    settings: Settings, status: SubmissionState, account_id: str, arrives_at: datetime | None, arrives_by: str | None
+    settings: Settings,
+    status: SubmissionState,
+    account_id: str,
+    arrives_at: datetime | None,
+    arrives_by: str | None,
+    *,
+    test: bool = False,
 ) -> ColumnElement[datetime] | None:
-    """Return the deadline of the status after `status` for goods that arrive then, or None if none is expected."""
-    arrival = Arrival(literal(account_id), literal(arrives_at, Instant()), literal(arrives_by, String()))
+    """Return the deadline of the status after `status` for goods that arrive then, or None if none is expected.
+
+    In a `test` export, the test clock of the account counts.
+    """
+    ahead = read_ahead(literal(account_id)) if test else literal(0.0, Float())
+    arrival = Arrival(literal(account_id), literal(arrives_at, Instant()), literal(arrives_by, String()), ahead)
     return find_deadline(settings, status, arrival)
 
 
@@ -77,7 +100,7 @@ def build_deadline(
     status: SubmissionState, after: ColumnElement[Any], lead: ColumnElement[Any], arrival: Arrival = ARRIVAL
 ) -> ColumnElement[datetime]:
     """Return the deadline of the status after `status`, from the seconds of `find_wait`."""
-    return database_deadline(after, arrival.at, _choose_lead(status, lead, arrival))
+    return database_deadline(after, arrival.at, _choose_lead(status, lead, arrival), arrival.ahead_seconds)
 
 
 def _choose_lead(status: SubmissionState, lead: ColumnElement[Any], arrival: Arrival) -> ColumnElement[Any]:

@@ -117,7 +117,8 @@ def _bookkeeping(settings: Settings, model: type[SQLModel], row: Mapping[str, An
         return {"lease_until": None, "due_at": due, "delivered_at": row.get("delivered_at")}
     if model is BrokerSubmission:
         arrival = row["account_id"], row.get("arrives_at"), row.get("arrives_by")
-        deadline = waits.status_deadline(settings, SubmissionState(str(state)), *arrival)
+        test = row.get("test_account_id") is not None
+        deadline = waits.status_deadline(settings, SubmissionState(str(state)), *arrival, test=test)
         return {"deadline_at": row.get("deadline_at", deadline), "overdue_at": None}
     return {}
 
