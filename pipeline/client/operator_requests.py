@@ -1,7 +1,7 @@
 """The calls about partners, their messages and answers, the account and its key, waivers, the tariff, and the service's health."""
 
 from collections.abc import Mapping, Sequence
-from datetime import date
+from datetime import date, datetime
 
 from pipeline.accounts.schemas import (
     CreatedPartner,
@@ -32,6 +32,7 @@ from pipeline.deliveries.schemas.views import (
     SandboxHandoffView,
     SandboxPage,
 )
+from pipeline.exports.schemas.account_clock import ClockMove, ClockView
 from pipeline.exports.schemas.export import AcknowledgeRequest
 from pipeline.ops.schemas import Health, StatsView
 
@@ -256,6 +257,22 @@ def change_deadline_leads(changes: LeadChanges) -> Call[LeadsView]:
     return Call(
         "PATCH", "api/deadlines/leads", parse_as(LeadsView), json=to_request_body(changes), retry_when=RetryWhen.ALWAYS
     )
+
+
+def test_clock() -> Call[ClockView]:
+    """Return what the account's test clock shows, and what happens next to its open test exports."""
+    return get("api/test-clock", parse_as(ClockView))
+
+
+def move_test_clock(at: datetime) -> Call[ClockView]:
+    """Move the test clock ahead to `at`, and return it; a repeat changes nothing. It needs a test key."""
+    move = to_request_body(ClockMove(at=at))
+    return Call("POST", "api/test-clock", parse_as(ClockView), json=move, retry_when=RetryWhen.ALWAYS)
+
+
+def reset_test_clock() -> Call[ClockView]:
+    """Set the test clock back to the real time, and return it."""
+    return Call("DELETE", "api/test-clock", parse_as(ClockView), retry_when=RetryWhen.ALWAYS)
 
 
 def decide_headings(

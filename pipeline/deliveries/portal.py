@@ -6,7 +6,7 @@ test exports that the sandbox receives in the partner's place.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from pipeline.core.db import index_constant
 from pipeline.core.errors import NotFound, Purged
 from pipeline.core.json_input import iterate_entries
 from pipeline.core.runtime import Runtime
+from pipeline.deliveries.account_clock import read_ahead
 from pipeline.deliveries.entries.entries import build_entry_views, to_answer
 from pipeline.deliveries.entries.facets import fold_entries
 from pipeline.deliveries.handoff_bundle import gather_bundle, stream_bundle
@@ -135,10 +136,11 @@ class HandoffSummary:
 
 @dataclass(frozen=True)
 class HandoffList:
-    """One page of handoffs."""
+    """One page of handoffs; the clock of the test ones is `ahead`."""
 
     items: Sequence[HandoffSummary]
     next_cursor: str | None
+    ahead: timedelta
 
 
 def list_handoffs(
@@ -166,6 +168,7 @@ def list_handoffs(
             .order_by(*(place if due else [each.desc() for each in place]))
             .limit(limit + 1)
         ).all()
+        ahead = read_ahead(session, visitor.account_id, test=any(export.test for _, export in found))
     items = [
         HandoffSummary(
             submission_id=row.id,
@@ -178,7 +181,7 @@ def list_handoffs(
         )
         for row, export in found[:limit]
     ]
-    return HandoffList(items, items[-1].submission_id if len(found) > limit else None)
+    return HandoffList(items, items[-1].submission_id if len(found) > limit else None, ahead)
 
 
 def count_due_handoffs(runtime: Runtime, visitor: PartnerVisitor) -> int:
@@ -210,6 +213,7 @@ class PartnerHandoff:
     batch_id: str
     revision: int
     test: bool
+    ahead: timedelta  # of the account's test clock, in a test
     withdrawal: str | None  # why a person requested the withdrawal of the export
     replaced: str | None  # superseded or cancelled: an answer is not needed any more
     units_total: int
@@ -281,6 +285,7 @@ def read_handoff(runtime: Runtime, visitor: PartnerVisitor, submission_id: str) 
         view = read_submission(session, visitor.account_id, submission_id, packages=())
         newest = read_newest(session, row.export_id).items
         withdrawal = find_request(session, export.id, export.withdrawal_seq)
+        ahead = read_ahead(session, visitor.account_id, test=export.test)
     if view is None:
         raise _no_handoff(submission_id)
     ended = (ExportState.SUPERSEDED.value, ExportState.CANCELLED.value)
@@ -290,6 +295,7 @@ def read_handoff(runtime: Runtime, visitor: PartnerVisitor, submission_id: str) 
         batch_id=export.batch_id,
         revision=export.revision,
         test=export.test,
+        ahead=ahead,
         withdrawal=None if withdrawal is None else withdrawal.reason,
         replaced=export.state if export.state in ended else None,
         units_total=export.units_total,

@@ -21,6 +21,7 @@ from pipeline.core.runtime import Runtime, process_runtime
 from pipeline.customs.reference.bundle import load_rules
 from pipeline.deliveries.channels.registry import load_channels
 from pipeline.interfaces.api import (
+    account_clock,
     attachments,
     audit,
     calendars,
@@ -76,6 +77,7 @@ from pipeline.interfaces.console.people import keys, own_person, provider, sign_
 from pipeline.interfaces.console.people import leads as lead_pages
 from pipeline.interfaces.console.people import people as people_pages
 from pipeline.interfaces.console.people import print_settings as print_settings_pages
+from pipeline.interfaces.console.work import account_clock as clock_pages
 from pipeline.interfaces.console.work import certifications, holds, home, search
 from pipeline.interfaces.console.work import inbox as inbox_pages
 from pipeline.interfaces.console.work import rules as rule_pages
@@ -97,6 +99,7 @@ ROUTERS = (
     conversation.router,
     inbox.router,
     deadlines.router,
+    account_clock.router,
     calendars.router,
     leads.router,
     events.router,
@@ -137,6 +140,7 @@ ROUTERS = (
     waiver_pages.router,
     print_settings_pages.router,
     lead_pages.router,
+    clock_pages.router,
     rule_pages.router,
     certifications.router,
     holds.router,

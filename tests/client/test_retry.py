@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,8 @@ REPEATABLE: dict[str, tuple[tuple[Any, ...], str]] = {
     "change_partner": (("wh_1", PartnerChanges(name="W")), "partner"),
     "change_print_settings": ((PrintSettingsChanges(languages=["en", "fr"]),), "print-settings"),
     "change_deadline_leads": ((LeadChanges(air=None),), "deadline-leads"),
+    "move_test_clock": ((datetime(2027, 1, 1, tzinfo=UTC),), "test-clock"),
+    "reset_test_clock": ((), "test-clock"),
     "acknowledge_delivery": (("dlv_1", "The desk has it."), "delivery"),
     "acknowledge": (("sub_1", AcknowledgementBody(id="a-1", status="accepted")), "acknowledgement-receipt"),
 }

@@ -43,6 +43,8 @@ const REPEATABLE: ReadonlySet<string> = new Set([
   "patch /api/partners/{id}",
   "patch /api/print-settings",
   "patch /api/deadlines/leads",
+  "post /api/test-clock",
+  "delete /api/test-clock",
 ]);
 
 /** The causes by which Node.js says that it reached no server, so that the service did nothing. */

@@ -58,6 +58,10 @@ COMMANDS: Final = {
         "calendar",
         "Print the link by which calendar programs show what is due next; it needs a live key of an administrator.",
     ),
+    "test-clock": (
+        "account_clock",
+        "Show the clock of the account's test exports, or move it ahead; it needs a test key.",
+    ),
     "list": ("exports", "List exports, newest first, with outcome and progress."),
     "open": ("exports", "Open the console, or an export's page in it, in your browser; print its address."),
     "inspect": ("exports", "Show an export's state, steps, documents, messages and customs broker's answer."),
@@ -117,7 +121,7 @@ PANELS: Final = {
     name: title
     for title, names in {
         "Start": "demo init login whoami profiles open",
-        "Exports": "execute list inspect events artifacts preflight plans plan-templates products orders amend cancel retry hold release withdraw inbox reply conversation acknowledge deadlines calendar stats",
+        "Exports": "execute list inspect events artifacts preflight plans plan-templates products orders amend cancel retry hold release withdraw inbox reply conversation acknowledge deadlines calendar test-clock stats",
         "Messages": "deliveries listen consume trace schema",
         "Accounts and partners": "accounts people keys partners waivers secrets",
         "Customs rules and tariff": "rules tariff",

@@ -25,6 +25,7 @@ from pipeline.customs.tariff.diff import TariffChange
 from pipeline.customs.tariff.editions import EditionKind
 from pipeline.deliveries.schemas.cloudevent import CloudEventEnvelope
 from pipeline.deliveries.schemas.views import NotificationTrace
+from pipeline.exports.schemas.account_clock import ClockView
 from pipeline.exports.schemas.deadlines import CalendarLink, DeadlinePage
 from pipeline.exports.schemas.export import ActPage, ArtifactView, EventView, ExportPage, ExportView
 from pipeline.exports.schemas.feed import FeedEventView
@@ -189,6 +190,7 @@ OUTPUTS: Final[dict[str, Any]] = {
     "inbox": InboxView,
     "deadlines": DeadlinePage,
     "calendar": CalendarLink,
+    "test-clock": ClockView,
     "reply": ConversationItem,
     "conversation": list[ConversationItem],
     "acknowledge": ExportView,

@@ -10,7 +10,7 @@ from pipeline.core import problems
 from pipeline.customs import schemas
 from pipeline.deliveries.schemas import answers, cloudevent, messages, views
 from pipeline.documents.schemas import invoice, profile
-from pipeline.exports.schemas import deadlines, export, feed, inbox, plan, registered_plans, submissions
+from pipeline.exports.schemas import account_clock, deadlines, export, feed, inbox, plan, registered_plans, submissions
 from pipeline.ops import schemas as ops_schemas
 from pipeline.orders import schemas as order_schemas
 from pipeline.orders import views as order_views
@@ -66,6 +66,7 @@ PUBLISHED: Final[dict[str, PublishedSchema]] = {
         print_settings_changes=account_schemas.PrintSettingsChanges,
         replay_request=views.ReplayRequest,
         deadline_leads_changes=account_schemas.LeadChanges,
+        test_clock_move=account_clock.ClockMove,
     ),
     **_outbound(
         export=export.ExportView,
@@ -79,6 +80,7 @@ PUBLISHED: Final[dict[str, PublishedSchema]] = {
         deadline_page=deadlines.DeadlinePage,
         calendar_link=deadlines.CalendarLink,
         deadline_leads=account_schemas.LeadsView,
+        test_clock=account_clock.ClockView,
         customs_package=export.CustomsPackageView,
         act_page=export.ActPage,
         plan_receipt=export.PlanReceipt,

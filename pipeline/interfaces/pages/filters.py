@@ -64,6 +64,7 @@ def _format_number(number: int) -> str:
 FILTERS: Final[Mapping[str, Callable[..., object]]] = {
     "address": format_address,
     "count_down": count_down,
+    "countdown": format_countdown,
     "counted": count_noun,
     "document_kind": describe_kind,
     "duration": format_duration,

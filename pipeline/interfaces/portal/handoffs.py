@@ -54,6 +54,7 @@ def show_handoffs(
     return visit.page(
         "portal/handoffs.html",
         handoffs=found.items,
+        ahead=found.ahead,
         now=now,
         filters=handoff_views.build_due_links(due=not every),
         due=not every,

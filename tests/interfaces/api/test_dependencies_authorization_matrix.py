@@ -76,6 +76,9 @@ ROLES_BY_CALL = {
     ("PATCH", "/api/deadlines/leads"): {"admin"},
     ("POST", "/api/deadlines/calendar"): {"admin"},
     ("DELETE", "/api/deadlines/calendar"): {"admin"},
+    ("GET", "/api/test-clock"): {"execute", "read", "operate", "admin"},
+    ("POST", "/api/test-clock"): {"operate", "admin"},
+    ("DELETE", "/api/test-clock"): {"operate", "admin"},
     ("POST", "/api/waivers"): {"admin"},
     ("GET", "/api/waivers"): {"admin"},
     ("GET", "/api/audit"): {"admin"},
@@ -174,6 +177,7 @@ def build_body(method: str, path: str) -> factories.Json | None:
         ("POST", "/api/partners/{id}/portal-links"): {"days": 7},
         ("PATCH", "/api/print-settings"): {"languages": ["en", "fr"]},
         ("PATCH", "/api/deadlines/leads"): {"air": {"filedMinutes": 90}},
+        ("POST", "/api/test-clock"): {"at": "2026-01-01T00:00:00Z"},
         ("POST", "/api/waivers"): {"rule": "V17", "reason": "It is known."},
         ("POST", "/api/broker-submissions/{id}/acknowledgements"): {"id": "1", "status": "received"},
     }.get((method, path))
@@ -277,6 +281,8 @@ def test_key_without_the_role_is_rejected_and_changes_nothing(harness: ApiHarnes
 ANSWERS = tuple(f"/api/broker-submissions/{{id}}/{name}" for name in ("acknowledgements", "attachments"))
 TAKES_FILE = (ANSWERS[1], "/api/exports/{id}/attachments")
 
+#: Calls that need a test key.
+OF_TEST = {("POST", "/api/test-clock"), ("DELETE", "/api/test-clock")}
 #: Paths whose objects the first account does not have.
 UNKNOWN = ("/api/tariff/{number}", "/api/partners/{id}/portal-links/{link}")
 
@@ -286,7 +292,8 @@ def test_key_with_the_role_is_accepted(harness: ApiHarness, calls: list[Call]) -
         client = harness.client(f"partner:{factories.BROKER}" if role == "partner" else role)
         for call in calls:
             if role in call.roles:
-                response = call.make_request(client)
+                of_test = (call.method, call.path) in OF_TEST
+                response = call.make_request(harness.client(role, mode="test") if of_test else client)
                 accepted = response.status_code < 400 or response.json()["errorCode"] == "INVALID_STATE"
                 accepted |= call.path in TAKES_FILE and "is empty" in response.text
                 assert accepted or (call.path in UNKNOWN and response.status_code == 404), (role, call, response.text)

@@ -114,6 +114,8 @@ execute {asked} --wait=answer
 inbox
 deadlines --within 8784
 calendar
+test-clock
+test-clock +1
 acknowledge {askedId} {askedId}
 reply {askedId} Steel
 conversation {askedId}

@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from types import ModuleType
 from typing import Any, Final
 
@@ -15,10 +16,12 @@ from pipeline.accounts import partners, people, portal_links
 from pipeline.accounts.models import Partner
 from pipeline.accounts.schemas import NewPartner
 from pipeline.core import tenancy
+from pipeline.core.clock import utc_now
 from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.customs import waivers
 from pipeline.customs.schemas import NewWaiver
 from pipeline.exports.event_models import Act
+from pipeline.interfaces.portal.views import format_input
 from pipeline.ops import legal_holds
 from tests.interfaces.api.conftest import OTHER, ApiHarness, Open
 from tests.interfaces.console.exports import test_amendments, test_conversation, test_stops
@@ -51,6 +54,7 @@ IN_TEST_MODE: Final = (
     "/console/people",
     "/console/people/sessions/{id}/end",
     "/console/partners/{id}/replay",
+    "/console/test-clock",
 )
 
 #: Columns that a request changes although its form did nothing.
@@ -134,6 +138,14 @@ _PRESSES: Final = (
     Press("/console/waivers/{waiver}", "/console/waivers/{waiver}/revoke", ADMIN, "waivers", "waiver_revoked"),
     Press(PAPER, "", ADMIN, "accounts", "languages_changed", {"french": "yes"}),
     Press("/console/deadline-leads", "", ADMIN, "accounts", "deadline_leads_changed", {"mode": "air", "filed": "90"}),
+    Press(
+        "/console/test-clock",
+        "",
+        OPERATE,
+        "accounts",
+        "test_clock_moved",
+        {"at": format_input(utc_now() + timedelta(days=30))},
+    ),
     Press(
         "/console/holds/new",
         "/console/holds",

@@ -92,6 +92,7 @@ def build_pages(harness: ApiHarness) -> tuple[httpx.Client, dict[str, str]]:
         "new waiver": "/console/waivers/new",
         "printed pages": "/console/print-settings",
         "deadline leads": "/console/deadline-leads?mode=air",
+        "test clock": "/console/test-clock",
         "rules": "/console/rules",
         "certifications": "/console/certifications",
         "me": "/console/me",

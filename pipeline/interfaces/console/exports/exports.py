@@ -19,6 +19,7 @@ from pipeline.customs import rulesets
 from pipeline.customs.queries import find_line, list_treatments
 from pipeline.customs.reference.content import packaged_rules, use_rules
 from pipeline.deliveries import queries, sandbox_broker
+from pipeline.deliveries.account_clock import read_ahead
 from pipeline.deliveries.history import load_past_deliveries
 from pipeline.deliveries.schemas.messages import HELD_UNTIL_SUPERSEDED
 from pipeline.deliveries.submissions.conversation import merge_answers
@@ -143,6 +144,7 @@ def show_export(id: str, visit: Visitor) -> Response:
         past = load_past_deliveries(session, row.id)
         revisions = list_revisions(session, row)
         export = build_view(rows)
+        ahead = read_ahead(session, visit.account_id, test=row.test)
         known = {export.acknowledged.by} if export.acknowledged is not None else set()
         known |= {each.author for each in export.conversation if each.side == "exporter"}
         names = name_actors(session, known | {each.actor for each in export.events})
@@ -160,6 +162,7 @@ def show_export(id: str, visit: Visitor) -> Response:
         conversation_link=f"{link}/conversation" if export.broker_submissions else "",
         can_write=may_write(visit, row),
         now=now,
+        ahead=ahead,
         shown=show_status(export, amend_link, deliveries.items, dead_letters),
         tests=visit.caller.has_role(ADMIN),
         hold_link=f"/console/holds/new?export={quote(row.id)}" if _may_hold(visit, row) else None,

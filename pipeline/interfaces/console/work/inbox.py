@@ -14,6 +14,7 @@ from pipeline.accounts.people import name_actors
 from pipeline.core import deadline
 from pipeline.core.errors import DatabaseBusy, Refused, ValidationFailed
 from pipeline.deliveries import connection_tests
+from pipeline.deliveries.account_clock import read_ahead
 from pipeline.exports.schemas.inbox import Cause, Remedy
 from pipeline.exports.schemas.plan import LongText
 from pipeline.interfaces.api.limits import REQUEST_WAIT_SECONDS
@@ -60,6 +61,7 @@ def show_inbox(
     remedies = {each for each in Remedy if any(map(visit.caller.has_role, required_roles(each)))}
     with visit.runtime.db.read() as session:
         names = name_actors(session, {each.acknowledged.by for each in found.items if each.acknowledged is not None})
+        ahead = read_ahead(session, visit.account_id, test=True)
     return visit.page(
         "console/work/inbox.html",
         groups=[inbox_views.show_group(each, remedies, visit.caller) for each in inbox.group_items(found)],
@@ -67,6 +69,7 @@ def show_inbox(
         cause="" if cause is None else inbox_views.describe_cause(cause),
         acknowledged=acknowledged,
         names=names,
+        ahead=ahead,
         live=live_address,
     )
 
