@@ -20,7 +20,8 @@ from pipeline.core.ids import new_id
 from pipeline.core.runtime import Runtime
 from pipeline.documents.registry import Document
 from pipeline.exports.events import EventType, NewEvent
-from pipeline.exports.models import Artifact, ConversationFile, Export
+from pipeline.exports.file_models import ConversationFile
+from pipeline.exports.models import Artifact, Export
 from pipeline.exports.step_context import StepContext
 
 ArtifactRow = Mapping[str, Any]

@@ -118,12 +118,17 @@ class Export(SQLModel, table=True):
             ),
         ),
         # Amounts that differ do not change the outcome. The inbox writes the same conditions.
-        *(
-            partial_index(f"ix_exports_amounts_{name}", "account_id", "id", where=text(f"({condition}) IS TRUE"))
-            for name, condition in (
-                ("differ", "amounts_differ AND purged_at IS NULL AND acknowledged_seq IS NULL"),
-                ("acknowledged", "amounts_differ AND purged_at IS NULL AND acknowledged_seq IS NOT NULL"),
-            )
+        partial_index(
+            "ix_exports_amounts_differ",
+            "account_id",
+            "id",
+            where=text("(amounts_differ AND purged_at IS NULL AND acknowledged_seq IS NULL) IS TRUE"),
+        ),
+        partial_index(
+            "ix_exports_amounts_acknowledged",
+            "account_id",
+            "id",
+            where=text("(amounts_differ AND purged_at IS NULL AND acknowledged_seq IS NOT NULL) IS TRUE"),
         ),
         partial_index(
             "uq_exports_supersedes_id", "supersedes_id", where=text("supersedes_id IS NOT NULL"), unique=True
@@ -336,28 +341,6 @@ class Artifact(SQLModel, table=True):
     sha256: str
     template_version: str
     generated_at: datetime = timestamp_column()
-    purged_at: datetime | None = instant_column(nullable=True)  # since then its bytes are not in the store
-
-
-class ConversationFile(SQLModel, table=True):
-    """A file that the customs broker or the exporter sent about a handoff; the store holds its bytes under their hash."""
-
-    __tablename__ = "attachments"
-    __table_args__ = (
-        Index("ix_attachments_export_id", "export_id", "id"),
-        Index("ix_attachments_sha256_id", "sha256", "id"),
-    )
-
-    id: str = Field(primary_key=True)  # follows from export, sender, name and content: a repeated file is the same row
-    export_id: str = Field(foreign_key="exports.id")
-    account_id: str
-    partner_id: str | None = None  # the customs broker that sent it; None: the exporter did
-    author: str
-    filename: str | None = None  # None after the purge
-    media_type: str
-    size: int = Field(sa_type=BigInteger)
-    sha256: str
-    attached_at: datetime = timestamp_column()
     purged_at: datetime | None = instant_column(nullable=True)  # since then its bytes are not in the store
 
 

@@ -15,7 +15,8 @@ from sqlmodel import col
 from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.errors import ArtifactConflict, InvalidState, StoreUnavailable
 from pipeline.core.runtime import Runtime
-from pipeline.exports.models import Artifact, ConversationFile, Export
+from pipeline.exports.file_models import ConversationFile
+from pipeline.exports.models import Artifact, Export
 
 DATABASE: Final = "exports.db"
 DOCUMENTS: Final = "artifacts"

@@ -28,9 +28,9 @@ from pipeline.deliveries.models import (
 from pipeline.deliveries.outbox import outbox
 from pipeline.documents import repository
 from pipeline.exports import events
+from pipeline.exports.file_models import ConversationFile
 from pipeline.exports.models import (
     Artifact,
-    ConversationFile,
     Export,
     ExportPackage,
     ExportUnit,

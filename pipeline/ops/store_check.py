@@ -21,7 +21,8 @@ from pipeline.deliveries.submissions.attachments import ARTIFACT_TYPE
 from pipeline.documents import broker_profile as profiles
 from pipeline.documents import repository
 from pipeline.documents.registry import Document
-from pipeline.exports.models import Artifact, ConversationFile, Export
+from pipeline.exports.file_models import ConversationFile
+from pipeline.exports.models import Artifact, Export
 from pipeline.exports.step_context import StepContext, build_context
 from pipeline.workflow import render_documents
 from pipeline.workflow.steps import RENDER_DOCUMENTS

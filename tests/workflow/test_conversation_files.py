@@ -12,7 +12,8 @@ from pipeline.core.errors import NotInHandoff, PayloadTooLarge, Purged, Validati
 from pipeline.deliveries.handoff_bundle import gather_bundle, stream_bundle
 from pipeline.deliveries.submissions import attachments
 from pipeline.deliveries.submissions.attachments import attach_files, check_file
-from pipeline.exports.models import Artifact, ConversationFile, Export
+from pipeline.exports.file_models import ConversationFile
+from pipeline.exports.models import Artifact, Export
 from pipeline.exports.schemas.submissions import AttachmentView
 from pipeline.ops import legal_holds, retention, store_check
 from pipeline.ops.verification.verifier import verify_bundle

@@ -18,7 +18,8 @@ from pipeline.deliveries.schemas.to_broker import ArtifactLink
 from pipeline.documents.repository import lock_to_attach
 from pipeline.exports import events
 from pipeline.exports.events import EventType, NewEvent
-from pipeline.exports.models import ConversationFile, Export
+from pipeline.exports.file_models import ConversationFile
+from pipeline.exports.models import Export
 from pipeline.exports.schemas.submissions import AttachmentView
 
 #: The largest file, and the bounds of all files that one side sends about an export.

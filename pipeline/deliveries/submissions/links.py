@@ -30,7 +30,8 @@ from pipeline.deliveries.submissions import attachments
 from pipeline.deliveries.submissions.submissions import SubmissionOwner
 from pipeline.documents import repository
 from pipeline.exports import queries
-from pipeline.exports.models import Artifact, ConversationFile, Export
+from pipeline.exports.file_models import ConversationFile
+from pipeline.exports.models import Artifact, Export
 
 #: What a link may be used for. It is part of the signature, so another kind of link cannot replace this one.
 METHOD: Final = "GET"

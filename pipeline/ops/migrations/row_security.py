@@ -18,7 +18,7 @@ from pipeline.core import heartbeats  # noqa: F401 - importing them is what fill
 from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.customs import models as customs_models  # noqa: F401 - importing them is what fills the metadata
 from pipeline.deliveries import models as delivery_models  # noqa: F401 - importing them is what fills the metadata
-from pipeline.exports import event_models, models, numbers  # noqa: F401 - importing them is what fills the metadata
+from pipeline.exports import event_models, file_models, models, numbers  # noqa: F401 - importing them is what fills the metadata
 from pipeline.ops import work_counts  # noqa: F401 - importing them is what fills the metadata
 from pipeline.ops.stats import models as stat_models  # noqa: F401 - importing them is what fills the metadata
 from pipeline.orders import models as order_models  # noqa: F401 - importing them is what fills the metadata

@@ -27,17 +27,9 @@ from pipeline.deliveries.models import (
 )
 from pipeline.documents.repository import PURGED
 from pipeline.exports.event_models import Event
+from pipeline.exports.file_models import ConversationFile
 from pipeline.exports.hash_chain import digest_rows
-from pipeline.exports.models import (
-    Artifact,
-    ConversationFile,
-    Export,
-    ExportPackage,
-    ExportUnit,
-    LineTreatment,
-    PlanSnapshot,
-    Step,
-)
+from pipeline.exports.models import Artifact, Export, ExportPackage, ExportUnit, LineTreatment, PlanSnapshot, Step
 from pipeline.exports.plans import HashedPlan
 from pipeline.exports.states import StepState
 from pipeline.ops import audit, raw_rows

@@ -16,7 +16,8 @@ from pipeline.deliveries.entries.entries import any_differs, entry_columns
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, ConversationMessage, CustomsEntry
 from pipeline.documents.repository import PURGED
 from pipeline.exports import packages
-from pipeline.exports.models import Artifact, ConversationFile, Export, ExportPackage, ExportUnit, LineTreatment, Step
+from pipeline.exports.file_models import ConversationFile
+from pipeline.exports.models import Artifact, Export, ExportPackage, ExportUnit, LineTreatment, Step
 from pipeline.exports.plans import HashedPlan, canonical_json
 from pipeline.exports.states import ExportState, StepState
 from pipeline.ops.rebuild.history import ExportHistory, MissingFact, UnitHistory, read_hold

@@ -21,7 +21,6 @@ from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.customs import waivers
 from pipeline.customs.schemas import NewWaiver
 from pipeline.exports.event_models import Act
-from pipeline.interfaces.portal.views import format_input
 from pipeline.ops import legal_holds
 from tests.interfaces.api.conftest import OTHER, ApiHarness, Open
 from tests.interfaces.console.exports import test_amendments, test_conversation, test_stops
@@ -56,6 +55,8 @@ IN_TEST_MODE: Final = (
     "/console/partners/{id}/replay",
     "/console/test-clock",
 )
+
+IN_A_MONTH: Final = f"{utc_now() + timedelta(days=30):%Y-%m-%dT%H:%M}"
 
 #: Columns that a request changes although its form did nothing.
 NOISE: Final = frozenset({"last_used_at", "used_at"})
@@ -138,14 +139,7 @@ _PRESSES: Final = (
     Press("/console/waivers/{waiver}", "/console/waivers/{waiver}/revoke", ADMIN, "waivers", "waiver_revoked"),
     Press(PAPER, "", ADMIN, "accounts", "languages_changed", {"french": "yes"}),
     Press("/console/deadline-leads", "", ADMIN, "accounts", "deadline_leads_changed", {"mode": "air", "filed": "90"}),
-    Press(
-        "/console/test-clock",
-        "",
-        OPERATE,
-        "accounts",
-        "test_clock_moved",
-        {"at": format_input(utc_now() + timedelta(days=30))},
-    ),
+    Press("/console/test-clock", "", OPERATE, "accounts", "test_clock_moved", {"at": IN_A_MONTH}),
     Press(
         "/console/holds/new",
         "/console/holds",
