@@ -1,7 +1,7 @@
 """The filters of the pages' templates: each returns how a page says a value of the trade."""
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from pipeline.accounts import channels
@@ -52,6 +52,16 @@ def count_down(at: datetime, now: datetime) -> str:
     return f"due in {format_countdown(seconds)}" if seconds > 0 else f"overdue for {format_countdown(-seconds)}"
 
 
+def subtract_lead(at: datetime | None, ahead: timedelta) -> datetime | None:
+    """Return the real instant of one by a clock that is `ahead`; None if there is none."""
+    return None if at is None else at - ahead
+
+
+def describe_lead(ahead: timedelta) -> str:
+    """Return by how much a clock is ahead, such as `3 d 2 h`."""
+    return format_countdown(ahead.total_seconds())
+
+
 def format_words(name: str) -> str:
     """Return a name of the code as words."""
     return name.replace("_", " ")
@@ -65,6 +75,8 @@ FILTERS: Final[Mapping[str, Callable[..., object]]] = {
     "address": format_address,
     "count_down": count_down,
     "countdown": format_countdown,
+    "lead": describe_lead,
+    "real_time": subtract_lead,
     "counted": count_noun,
     "document_kind": describe_kind,
     "duration": format_duration,

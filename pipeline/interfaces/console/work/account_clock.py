@@ -57,12 +57,13 @@ def _read_instant(text: str) -> datetime:
 
 def _page(visit: Visit, refused: Refused | None, typed: str = "") -> Response:
     visit.caller.require(READ)
+    clock = account_clock.show_clock(visit.runtime, visit.account_id)
     return visit.page(
         "console/work/test_clock.html",
         refused=refused,
         refusal=None if refused is None else refused.message,
-        clock=account_clock.show_clock(visit.runtime, visit.account_id),
+        clock=clock,
         buttons=_BUTTONS,
-        typed=typed,
+        typed=typed or f"{clock.now:%Y-%m-%dT%H:%M:%S}",
         may_move=visit.caller.has_role(OPERATE) and visit.caller.may_change(test=True),
     )
