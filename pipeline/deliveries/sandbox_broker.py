@@ -23,7 +23,7 @@ from pipeline.deliveries.channels.http_client import open_http_session
 from pipeline.deliveries.entries.assessment import assess_as_estimated
 from pipeline.deliveries.entries.entries import read_package_numbers
 from pipeline.deliveries.entries.estimates import read_estimate
-from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, SandboxHandoff
+from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, Notification, SandboxHandoff
 from pipeline.deliveries.outbox.outbox import build_answer_url
 from pipeline.deliveries.sandbox_script import (
     HANDOFF_PREFIX,
@@ -76,7 +76,7 @@ def take_message(runtime: Runtime, body: bytes, via: Via, *, signer: Signer | No
         raise NotReady("the sandbox broker fails this handoff, because its invoice number begins with F")
     secret, test = _find_secret(runtime, message.submission_id, signer)
     if isinstance(message, HandoffReady):
-        handoff = _take_handoff(runtime, event_id, message, scripts, via)
+        handoff = _take_handoff(runtime, event_id, message, via)
     else:
         handoff = _take_withdrawal(runtime, message)
     handoff = _add_amounts(runtime, message.submission_id, handoff)
@@ -108,15 +108,15 @@ def _find_secret(runtime: Runtime, submission_id: str, signer: Signer | None) ->
     return secrets[0] if secrets else None, submission.test
 
 
-def _take_handoff(
-    runtime: Runtime, event_id: str, ready: HandoffReady, scripts: Sequence[Script], via: Via
-) -> ScriptedHandoff:
+def _take_handoff(runtime: Runtime, event_id: str, ready: HandoffReady, via: Via) -> ScriptedHandoff:
     """Return the handoff, and store it if it is new."""
     with runtime.db.read() as session:
         known, now = session.get(SandboxHandoff, event_id), session.scalars(select(database_now())).one()
         if known is not None:
             return _load_handoff(session, known)
-    handoff = ScriptedHandoff(event_id, now, scripts, [unit.package_number for unit in ready.units])
+    scripts = [parse_script(unit.invoice.number) for unit in ready.units]
+    packages = [unit.package_number for unit in ready.units]
+    handoff = _heed_earlier(ScriptedHandoff(event_id, now, scripts, packages), ready)
     answer = handoff.build_first_answer(via)
     row = SandboxHandoff(
         id=event_id,
@@ -154,6 +154,9 @@ def _take_withdrawal(runtime: Runtime, message: HandoffWithdrawn) -> ScriptedHan
 def _load_handoff(session: Session, row: SandboxHandoff) -> ScriptedHandoff:
     scripts = [parse_script(number) for number in row.invoice_numbers]
     handoff = ScriptedHandoff(row.id, row.received_at, scripts)
+    sent = session.get(Notification, row.id)
+    if sent is not None:
+        handoff = _heed_earlier(handoff, HandoffReady.model_validate_json(sent.data))
     if handoff.is_whole:
         return handoff
     requested = and_(col(Event.export_id) == col(Export.id), col(Event.seq) == col(Export.withdrawal_seq))
@@ -163,7 +166,16 @@ def _load_handoff(session: Session, row: SandboxHandoff) -> ScriptedHandoff:
         .join(Event, requested, isouter=True)
         .where(col(BrokerSubmission.id) == row.submission_id)
     ).one()
-    return ScriptedHandoff(row.id, row.received_at, scripts, read_package_numbers(session, found[0]), found[1])
+    return replace(handoff, packages=read_package_numbers(session, found[0]), withdrawn_at=found[1])
+
+
+def _heed_earlier(handoff: ScriptedHandoff, ready: HandoffReady) -> ScriptedHandoff:
+    """Return the handoff with the entries that go on, and the numbers of those that it corrects: no second one is filed."""
+    numbers = {each.customs_package_number: each.entry_number for each in ready.corrects}
+    units = [*enumerate(ready.units, start=1)]
+    kept = frozenset(no for no, unit in units if unit.kept is not None)
+    corrected = {no: number for no, unit in units if (number := numbers.get(unit.package_number)) is not None}
+    return replace(handoff, kept=kept, corrected=corrected)
 
 
 def _add_amounts(runtime: Runtime, submission_id: str, handoff: ScriptedHandoff) -> ScriptedHandoff:

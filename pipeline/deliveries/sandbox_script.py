@@ -101,7 +101,8 @@ class PlannedAnswer:
 class ScriptedHandoff:
     """A handoff, with the script and the customs package of each unit.
 
-    `id` is that of the CloudEvent. A person requested the withdrawal at `withdrawn_at`, None if nobody did.
+    `id` is that of the CloudEvent. A person requested the withdrawal at `withdrawn_at`, None if nobody did. Units that are
+    `kept` have an entry of an earlier handoff, which is answered there. Units are named by their numbers.
     """
 
     id: str
@@ -109,7 +110,9 @@ class ScriptedHandoff:
     scripts: Sequence[Script]
     packages: Sequence[str] = ()
     withdrawn_at: datetime | None = None
-    amounts: Mapping[int, AssessedAmounts] = field(default_factory=dict)  # by the number of the unit
+    amounts: Mapping[int, AssessedAmounts] = field(default_factory=dict)
+    kept: frozenset[int] = frozenset()
+    corrected: Mapping[int, str] = field(default_factory=dict)  # the numbers of entries that the handoff corrects
 
     @property
     def handoff_id(self) -> str:
@@ -119,12 +122,14 @@ class ScriptedHandoff:
     @property
     def is_whole(self) -> bool:
         """Whether each answer is about the whole handoff: entries that are filed have numbers of their own."""
+        if self.kept:
+            return False
         return len(self.scripts) == 1 or (len({*self.scripts}) == 1 and not self.scripts[0].files)
 
     @property
     def is_silent(self) -> bool:
         """Whether the sandbox never answers."""
-        return not any(script.statuses for script in self.scripts)
+        return not any(script.statuses for no, script in enumerate(self.scripts, start=1) if no not in self.kept)
 
     @property
     def outcome(self) -> str:
@@ -161,10 +166,11 @@ class ScriptedHandoff:
 
     def _plan_units(self) -> Iterator[PlannedAnswer]:
         for unit_no, (script, package) in enumerate(zip(self.scripts, self.packages, strict=False), start=1):
-            due = self._list_due(script)
-            if self.withdrawn_at is not None and due and not script.files and "withdrawn" not in script.statuses:
+            due = [] if unit_no in self.kept else self._list_due(script)
+            withdraws = script.statuses and not script.files and "withdrawn" not in script.statuses
+            if self.withdrawn_at is not None and withdraws:
                 # It must count after the scripted answer, which may come later than the request.
-                due.append((max(self.withdrawn_at, due[-1][0]), "withdrawn"))
+                due.append((max([self.withdrawn_at, *(at for at, _ in due)]), "withdrawn"))
             for due_at, status in due:
                 yield PlannedAnswer(due_at, self._build_answer(status, unit_no, package, at=due_at))
 
@@ -190,11 +196,14 @@ class ScriptedHandoff:
             at=at,
             customs_package_numbers=[] if package is None else [package],
             reference=f"SBX-{self.handoff_id[-8:].upper()}{unit.replace(':', '-')}",
-            entry_number=_build_entry_number(f"{self.id}{unit}") if status == "filed" else None,
+            entry_number=self._find_entry_number(unit_no or 1, f"{self.id}{unit}") if status == "filed" else None,
             message=_MESSAGES[status],
             assessed=self.amounts.get(unit_no or 1) if status == "filed" else None,
             fields=_build_fields(status, f"/units/{(unit_no or 1) - 1}"),
         )
+
+    def _find_entry_number(self, unit_no: int, seed: str) -> str:
+        return self.corrected.get(unit_no) or _build_entry_number(seed)
 
 
 def _build_fields(status: SandboxStatus, unit: str) -> list[FieldAnswer]:

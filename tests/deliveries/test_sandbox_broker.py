@@ -1,9 +1,11 @@
 """The sandbox broker answers by entry, by webhook from a timer and by polls of the borderbuddy endpoint."""
 
+from datetime import UTC, datetime
+
 import pytest
 from sqlmodel import col, select
 
-from pipeline.deliveries import polling, resend, sandbox_broker
+from pipeline.deliveries import polling, resend, sandbox_broker, sandbox_script
 from pipeline.deliveries.models import Acknowledgement
 from pipeline.deliveries.outbox import outbox
 from pipeline.deliveries.polling import PollResult
@@ -119,3 +121,19 @@ def test_poll_gives_many_answers_in_parts(harness: ApiHarness, clock: Clock, mon
     clock.pass_seconds(60)
     found = [polling.poll_endpoint(harness.runtime, harness.submission(export).id).recorded for _ in range(3)]
     assert found == [3, 3, 0]
+
+
+def test_kept_and_corrected_entries_get_no_second_one() -> None:
+    scripts, packages = [sandbox_script.parse_script(each) for each in "CCA"], ["CP-000001", "CP-000002", "CP-000003"]
+    asked = datetime(2026, 11, 24, tzinfo=UTC)
+    handoff = sandbox_script.ScriptedHandoff(
+        "ntf_1", asked, scripts, packages, asked, kept=frozenset({2, 3}), corrected={1: "SBX-0000001-1"}
+    )
+    assert not handoff.is_silent
+    given = [each.answer for each in handoff.list_late_answers("borderbuddy")]
+    assert [(each.customs_package_numbers[0], each.status, each.entry_number) for each in given] == [
+        ("CP-000003", "withdrawn", None),
+        ("CP-000001", "accepted", None),
+        ("CP-000001", "filed", "SBX-0000001-1"),
+        ("CP-000001", "released", None),
+    ]

@@ -84,6 +84,11 @@ def harness(open_harness: Open, own_url: str) -> ApiHarness:
         headers=build_signature_headers("1", answer, secret),
     ).raise_for_status()
     harness.client().post(f"/api/exports/{export_id}/messages", json={"id": "1", "text": "Thanks."}).raise_for_status()
+    harness.client().post(
+        f"/api/exports/{export_id}/attachments?filename=a.csv",
+        content=b"a,b\n1,2\n",
+        headers={"content-type": "text/csv"},
+    ).raise_for_status()
     with harness.runtime.db.write() as session:
         kept = {"id": "n", "submission_id": submission["id"], "path": "webhook", "outcome": "none"}
         session.add(SandboxHandoff(**kept, invoice_numbers=[], answer={}))
