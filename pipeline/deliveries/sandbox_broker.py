@@ -253,7 +253,8 @@ def list_answers(runtime: Runtime, handoff_id: str) -> HandoffStatus:
     with runtime.db.read() as session:
         first = handoff.build_first_answer("borderbuddy")
         given = [] if first is None else [first.acknowledgement]
-        test = submissions.find_submission(session, submission_id).test
+        submission = session.get(BrokerSubmission, submission_id)
+        test = submission is not None and submission.test_account_id is not None
         late = _date_answers(handoff.list_late_answers("borderbuddy"), test=test)
         given += [each.answer for each in late if each.due_at <= now]
         if len(given) > _MAX_LISTED or sum(each.assessed is not None for each in given) > _MAX_WITH_AMOUNTS:

@@ -18,7 +18,7 @@ from pipeline.deliveries.entries import entries
 from pipeline.deliveries.entries.assessment import Tolerance, compare_amounts
 from pipeline.deliveries.entries.estimates import read_estimate
 from pipeline.deliveries.entries.facets import AnswerStatus
-from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, ConversationMessage
+from pipeline.deliveries.models import Acknowledgement, ConversationMessage
 from pipeline.deliveries.outbox import answer_messages
 from pipeline.deliveries.outcomes import read_outcome
 from pipeline.deliveries.schemas.answers import AcknowledgementBody
@@ -215,7 +215,7 @@ def _prepare_answer(
     answer = _make_legible(answer)
     is_ahead = answer.at is not None and answer.at > found.now + found.ahead + CLOCKS_DIFFER
     if refused_for is not None:
-        _check_answer(session, export_id, refused_for, answer, is_ahead=is_ahead)
+        _check_answer(session, found, answer, is_ahead=is_ahead)
     elif is_ahead:
         answer = answer.model_copy(update={"at": None})
     if answer.at is None and found.ahead:
@@ -238,23 +238,19 @@ def _prepare_answer(
     return answer.model_copy(update={"fields": fields})
 
 
-def _check_answer(
-    session: Session, export_id: str, submission_id: str, answer: AcknowledgementBody, *, is_ahead: bool
-) -> None:
+def _check_answer(session: Session, found: AnsweredHandoff, answer: AcknowledgementBody, *, is_ahead: bool) -> None:
     if is_ahead:
         raise ValidationFailed(
             f"{answer.at} lies ahead; send when you decided, and in `effectiveAt` when it takes effect", field="/at"
         )
-    entries.check_packages(session, export_id, answer.customs_package_numbers)
-    attachments.check_named(
-        session, export_id, session.get_one(BrokerSubmission, submission_id).partner_id, answer.attachments
-    )
-    if answer.corrects and session.get(Acknowledgement, (submission_id, answer.corrects)) is None:
+    entries.check_packages(session, found.export_id, answer.customs_package_numbers)
+    attachments.check_named(session, found.export_id, found.partner_id, answer.attachments)
+    if answer.corrects and session.get(Acknowledgement, (found.submission_id, answer.corrects)) is None:
         raise NotInHandoff(
             f"no answer to this handoff has the id {answer.corrects}; name the id of the answer that was wrong",
             field="/corrects",
         )
-    if answer.in_reply_to and session.get(ConversationMessage, (submission_id, answer.in_reply_to)) is None:
+    if answer.in_reply_to and session.get(ConversationMessage, (found.submission_id, answer.in_reply_to)) is None:
         raise NotInHandoff(
             f"no message about this handoff has the id {answer.in_reply_to}; name the `messageId` of one, or leave it out",
             field="/inReplyTo",

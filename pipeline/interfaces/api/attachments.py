@@ -45,6 +45,8 @@ async def attach_to_handoff(
     A repeat returns the same id. The call is authorized as an answer is.
     """
     caller = await get_caller_unless_signed(request)
+    # A signature is checked after the body is read, so a stranger must at least know a submission.
+    await run_in_threadpool(find_submission, runtime, id)
     body = await _read_file(request)
     return await run_in_threadpool(_attach_to_handoff, runtime, id, caller, filename, body, dict(request.headers))
 

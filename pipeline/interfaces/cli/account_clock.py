@@ -69,7 +69,7 @@ def _find_instant(to: str, clock: ClockView) -> datetime:
     raise Failure(
         f"{to} is neither an event, nor hours, nor an instant with its time zone",
         code=ExitCode.USAGE,
-        remedy="Such as: exports test-clock truck_arrives, exports test-clock +48, exports test-clock 2026-12-01T09:00:00Z",
+        remedy="TO is an event, hours as in +48, or an instant as in 2026-12-01T09:00:00Z. Such as: exports test-clock +48",
     )
 
 

@@ -47,6 +47,7 @@ Caller = tuple[str, str, int]
 #: They call what reads key, signature or token as their first act.
 CHECK_IN_THEIR_BODIES: Final = {
     "/api/broker-submissions/{id}/acknowledgements",
+    "/api/broker-submissions/{id}/attachments",
     "/api/broker-submissions/{id}/links",
     "/sandbox/borderbuddy/handoffs",
 }
