@@ -116,7 +116,7 @@ def _take_handoff(runtime: Runtime, event_id: str, ready: HandoffReady, via: Via
             return _load_handoff(session, known)
     scripts = [parse_script(unit.invoice.number) for unit in ready.units]
     packages = [unit.package_number for unit in ready.units]
-    handoff = _heed_earlier(ScriptedHandoff(event_id, now, scripts, packages), ready)
+    handoff = _apply_earlier(ScriptedHandoff(event_id, now, scripts, packages), ready)
     answer = handoff.build_first_answer(via)
     row = SandboxHandoff(
         id=event_id,
@@ -156,7 +156,7 @@ def _load_handoff(session: Session, row: SandboxHandoff) -> ScriptedHandoff:
     handoff = ScriptedHandoff(row.id, row.received_at, scripts)
     sent = session.get(Notification, row.id)
     if sent is not None:
-        handoff = _heed_earlier(handoff, HandoffReady.model_validate_json(sent.data))
+        handoff = _apply_earlier(handoff, HandoffReady.model_validate_json(sent.data))
     if handoff.is_whole:
         return handoff
     requested = and_(col(Event.export_id) == col(Export.id), col(Event.seq) == col(Export.withdrawal_seq))
@@ -169,7 +169,7 @@ def _load_handoff(session: Session, row: SandboxHandoff) -> ScriptedHandoff:
     return replace(handoff, packages=read_package_numbers(session, found[0]), withdrawn_at=found[1])
 
 
-def _heed_earlier(handoff: ScriptedHandoff, ready: HandoffReady) -> ScriptedHandoff:
+def _apply_earlier(handoff: ScriptedHandoff, ready: HandoffReady) -> ScriptedHandoff:
     """Return the handoff with the entries that go on, and the numbers of those that it corrects: no second one is filed."""
     numbers = {each.customs_package_number: each.entry_number for each in ready.corrects}
     units = [*enumerate(ready.units, start=1)]
