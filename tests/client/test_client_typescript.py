@@ -8,7 +8,7 @@ import tarfile
 import tomllib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, get_type_hints
+from typing import Any, Final, get_args, get_type_hints
 
 import pytest
 from standardwebhooks import Webhook
@@ -163,7 +163,7 @@ def list_repeatable_calls() -> set[str]:
             hints = get_type_hints(method._describe)
             needed = [each for each in parameters if each.default is each.empty and each.kind != each.VAR_KEYWORD]
             named = {each.name: "m-1" for each in needed if each.kind == each.KEYWORD_ONLY}
-            given = [make_argument(hints[each.name]) for each in needed if each.kind != each.KEYWORD_ONLY]
+            given = [make_argument(each.name, hints[each.name]) for each in needed if each.kind != each.KEYWORD_ONLY]
             call = method._describe(*given, **named)
             if call.retry_when is RetryWhen.ALWAYS and call.method != "GET":
                 found.add(f"{call.method.lower()} /{call.path.replace('~', '{id}')}")
@@ -171,11 +171,12 @@ def list_repeatable_calls() -> set[str]:
     return found
 
 
-def make_argument(kind: Any) -> Any:
+def make_argument(name: str, kind: Any) -> Any:
     """Return some value of a parameter's type; ids are `~`, which stays as it is in a path."""
     if kind is str:
-        return "~"
-    return kind.model_construct(id="~") if hasattr(kind, "model_construct") else {}
+        return "a.pdf" if name == "filename" else "~"
+    model = next(iter(get_args(kind)), kind)  # of a union, its first
+    return model.model_construct(id="~") if hasattr(model, "model_construct") else {}
 
 
 def test_calls_that_may_be_repeated_are_those_of_the_python_client() -> None:

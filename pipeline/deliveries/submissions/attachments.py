@@ -27,6 +27,8 @@ MAX_BYTES: Final = 20 * 1024 * 1024
 MAX_FILES: Final = 100
 MAX_TOTAL_BYTES: Final = 200 * 1024 * 1024
 
+_ANY: Final = "application/octet-stream"
+
 PREFIX: Final = "att_"
 #: What links call a file, beside the kinds of documents.
 ARTIFACT_TYPE: Final = "attachment"
@@ -59,10 +61,14 @@ def check_file(
 ) -> NewFile:
     """Return the file with a safe name. Its media type is `declared`; without it, the end of its name declares the type.
 
+    `application/octet-stream` declares none.
+
     Raises PayloadTooLarge, and ValidationFailed if the content is of no type that is taken, or of another than declared.
     """
     if len(body) > MAX_BYTES:
         raise PayloadTooLarge(f"a file must have at most {MAX_BYTES} bytes; send a smaller one")
+    if declared is not None and declared.partition(";")[0].strip().lower() == _ANY:
+        declared = None
     said = find_by_name(name) if declared is None else None
     kind = detect_type(body)
     if said not in (None, kind):

@@ -7,7 +7,6 @@ from starlette.concurrency import run_in_threadpool
 
 from pipeline.accounts.api_keys import OPERATE, Caller
 from pipeline.core.errors import PayloadTooLarge
-from pipeline.core.file_types import FILE_TYPES
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries.submissions.attachments import MAX_BYTES, attach_files, check_file
 from pipeline.exports.schemas.submissions import AttachmentView
@@ -26,9 +25,7 @@ router = APIRouter(prefix="/api", tags=["broker submissions"])
 
 FileName = Annotated[str, Query(max_length=255, description="Its name; unsafe characters are replaced")]
 
-_BODY: Final[dict[str, Any]] = {
-    "requestBody": {"required": True, "content": {each.media_type: FILE for each in FILE_TYPES}}
-}
+_BODY: Final[dict[str, Any]] = {"requestBody": {"required": True, "content": {"application/octet-stream": FILE}}}
 _REFUSALS: Final = refusal_responses(400, 404, 409, 413, 422)
 
 

@@ -60,7 +60,7 @@ def _build_request(method: str, path: str, operation: Json, plan: Json) -> Itera
     if any(each["name"] == "Prefer" for each in operation.get("parameters", ())):
         yield "Prefer: wait=20\n"
     bodies = operation.get("requestBody", {}).get("content", {})
-    if "text/csv" in bodies:
+    if "application/octet-stream" in bodies:
         yield "Content-Type: text/csv\n\n< ./file.csv\n"
         return
     for content in bodies.values():
