@@ -12,14 +12,8 @@ from sqlmodel import Session
 
 from pipeline.core.db import database_now, table
 from pipeline.core.errors import NotInHandoff
-from pipeline.deliveries.entries.facets import (
-    AT_CUSTOMS,
-    Answer,
-    AnswerStatus,
-    EntriesChange,
-    EntryFacets,
-    fold_entries,
-)
+from pipeline.deliveries.entries.entries_change import EntriesChange
+from pipeline.deliveries.entries.facets import AT_CUSTOMS, Answer, AnswerStatus, EntryFacets, fold_entries
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, CustomsEntry
 from pipeline.exports.models import Export, ExportUnit
 from pipeline.exports.schemas.assessment import Assessment

@@ -8,7 +8,8 @@ from typing import Any, Final, cast
 from sqlalchemy import select
 from sqlmodel import Session, col
 
-from pipeline.deliveries.entries.facets import NEEDS_LOOK, EntriesChange, describe_headlines
+from pipeline.deliveries.entries.entries_change import EntriesChange
+from pipeline.deliveries.entries.facets import NEEDS_LOOK, describe_headlines
 from pipeline.deliveries.models import BrokerSubmission
 from pipeline.deliveries.outbox import outbox
 from pipeline.deliveries.outbox.outbox import OPERATOR, Enqueued, NewNotification

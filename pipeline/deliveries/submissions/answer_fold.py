@@ -12,7 +12,8 @@ from sqlmodel import Session, col
 from config.settings import Settings
 from pipeline.core.db import statement_now, table
 from pipeline.deliveries.entries import entries
-from pipeline.deliveries.entries.facets import EntriesChange, EntriesStatus, fold_entries, summarize_entries
+from pipeline.deliveries.entries.entries_change import EntriesChange
+from pipeline.deliveries.entries.facets import EntriesStatus, fold_entries, summarize_entries
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
 from pipeline.deliveries.submissions import submissions
 from pipeline.deliveries.submissions.waits import AHEAD

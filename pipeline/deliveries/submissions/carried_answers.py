@@ -14,13 +14,8 @@ from config.settings import Settings
 from pipeline.core.clock import format_utc
 from pipeline.core.db import table
 from pipeline.deliveries.entries import entries
-from pipeline.deliveries.entries.facets import (
-    AnswerStatus,
-    EntriesChange,
-    EntriesStatus,
-    fold_entries,
-    summarize_entries,
-)
+from pipeline.deliveries.entries.entries_change import EntriesChange
+from pipeline.deliveries.entries.facets import AnswerStatus, EntriesStatus, fold_entries, summarize_entries
 from pipeline.deliveries.entries.revisions import EarlierEntry, read_same
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
 from pipeline.deliveries.outbox import answer_messages
