@@ -175,6 +175,8 @@ def make_argument(name: str, kind: Any) -> Any:
     """Return some value of a parameter's type; ids are `~`, which stays as it is in a path."""
     if kind is str:
         return "a.pdf" if name == "filename" else "~"
+    if kind is datetime:
+        return datetime.now(UTC)
     model = next(iter(get_args(kind)), kind)  # of a union, its first
     return model.model_construct(id="~") if hasattr(model, "model_construct") else {}
 
