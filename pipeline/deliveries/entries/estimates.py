@@ -19,6 +19,10 @@ from pipeline.exports.schemas.entry_estimate import COLUMN_1
 
 _ESTIMATE: Final = "entry_estimate"
 
+#: The log keeps the comparison longer than the plan, so it takes no text that may quote the plan.
+_SEE_DOCUMENT: Final = "the document `entry_estimate` says what and why"
+NO_AMOUNT: Final = f"the estimate has no amount of it; {_SEE_DOCUMENT}"
+
 #: An open duty has the name of its program in place of a heading: no answer can name it.
 _LEAST_DIGITS: Final = 4
 
@@ -119,7 +123,7 @@ def _to_estimate(found: _EstimatePlace, estimate: _Estimate) -> EstimatedEntry:
         package_number=found.package,
         document_id=found.artifact_id,
         is_known=estimate.exchange_rate is not None,
-        note="; ".join(estimate.missing[:20]) or None,
+        note=f"it lacks facts; {_SEE_DOCUMENT}" if estimate.missing else None,
         duties=tuple(_list_duties(estimate)),
         fees=(
             *(EstimatedAmount(fee.code, fee.amount_usd, _describe(fee.status)) for fee in estimate.fees),
@@ -136,7 +140,7 @@ def _list_duties(estimate: _Estimate) -> Iterator[EstimatedAmount]:
     for line in estimate.lines:
         for duty in line.duties:
             code = line.hts_code if duty.heading == COLUMN_1 else duty.heading
-            note = duty.note if duty.amount_usd is None else _describe(statuses.get(duty.heading, ""))
+            note = NO_AMOUNT if duty.amount_usd is None else _describe(statuses.get(duty.heading, ""))
             if sum(map(str.isdigit, code)) < _LEAST_DIGITS:
                 yield EstimatedAmount(code, None, f"no heading names it yet; the estimate has {duty.amount_usd} USD")
             else:
