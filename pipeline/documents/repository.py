@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import bindparam, func, insert, or_, select, update
+from sqlalchemy import Select, bindparam, func, insert, or_, select, update
 from sqlmodel import Session, col
 from sqlmodel import select as sqlmodel_select
 
@@ -32,40 +32,31 @@ TOGETHER_BYTES: Final = 4 * 1024**2
 #: The value that a purge leaves in place of a document that is stored in a row.
 PURGED: Final = "{}"
 
-_artifacts, _exports = table(Artifact).c, table(Export).c
-
-# The first row of a hash is the lock for all of its rows: there may be many equal documents.
-_first_rows = (
-    select(func.min(_artifacts.id))
-    .where(_artifacts.sha256.in_(bindparam("hashes", expanding=True)))
-    .group_by(_artifacts.sha256)
-)
-#: The rows are always locked in the same order, so two transactions cannot deadlock.
-_SAME_BYTES: Final = (
-    select(_artifacts.sha256, or_(_artifacts.purged_at.is_not(None), _exports.purged_at.is_not(None)).label("purged"))
-    .join(table(Export), _exports.id == _artifacts.export_id)
-    .where(_artifacts.id.in_(_first_rows))
-    .order_by(_artifacts.id)
-)
-_LOCK_TO_RECORD: Final = _SAME_BYTES.with_for_update(read=True, of=table(Artifact))
 _INSERT_ARTIFACTS: Final = insert(table(Artifact))
-_LOCK_TO_DELETE: Final = _SAME_BYTES.with_for_update(of=table(Artifact))
 
-# Documents and attachments share bytes, too. Both rows are locked, always the document's first.
-_attachments = table(ConversationFile).c
-_first_attachments = select(func.min(_attachments.id)).where(
-    _attachments.sha256.in_(bindparam("hashes", expanding=True))
-)
-_SAME_ATTACHED: Final = (
-    select(
-        _attachments.sha256, or_(_attachments.purged_at.is_not(None), _exports.purged_at.is_not(None)).label("purged")
+
+def _select_same_bytes(model: type[Artifact | ConversationFile]) -> Select[tuple[str, bool]]:
+    """Return the query for the rows that are the locks of these hashes, and whether their bytes were purged."""
+    rows, exports = table(model).c, table(Export).c
+    # The first row of a hash is the lock for all of its rows: there may be many equal documents.
+    first_rows = select(func.min(rows.id)).where(rows.sha256.in_(bindparam("hashes", expanding=True)))
+    purged = or_(rows.purged_at.is_not(None), exports.purged_at.is_not(None))
+    # The rows are always locked in the same order, so two transactions cannot deadlock.
+    return (
+        select(rows.sha256, purged.label("purged"))
+        .join(table(Export), exports.id == rows.export_id)
+        .where(rows.id.in_(first_rows.group_by(rows.sha256)))
+        .order_by(rows.id)
     )
-    .join(table(Export), _exports.id == _attachments.export_id)
-    .where(_attachments.id.in_(_first_attachments.group_by(_attachments.sha256)))
-    .order_by(_attachments.id)
+
+
+# Documents and attachments share bytes. If the rows of both are locked, the document's is always the first.
+_LOCK_TO_RECORD, _LOCK_TO_ATTACH = (
+    _select_same_bytes(model).with_for_update(read=True, of=table(model)) for model in (Artifact, ConversationFile)
 )
-_LOCK_TO_ATTACH: Final = _SAME_ATTACHED.with_for_update(read=True, of=table(ConversationFile))
-_LOCK_ATTACHED: Final = _SAME_ATTACHED.with_for_update(of=table(ConversationFile))
+_LOCKS_TO_DELETE: Final = [
+    _select_same_bytes(model).with_for_update(of=table(model)) for model in (Artifact, ConversationFile)
+]
 
 
 def store_document(runtime: Runtime, context: StepContext, unit_no: int, document: Document) -> ArtifactRow:
@@ -167,7 +158,7 @@ def delete_unreferenced(runtime: Runtime, sha256: str) -> bool:
     if it fails, a repeated deletion is harmless. Raises StoreUnavailable.
     """
     with runtime.db.write() as session:
-        for lock in (_LOCK_TO_DELETE, _LOCK_ATTACHED):
+        for lock in _LOCKS_TO_DELETE:
             session.execute(lock, {"hashes": [sha256]})
         # Check after the lock: the transaction that held the lock before may have recorded the document.
         is_referenced = _is_referenced(session, sha256)
