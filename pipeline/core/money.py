@@ -1,6 +1,6 @@
 """Decimal money and weight: the only file that creates, rounds or formats decimals."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal, InvalidOperation, localcontext
 
 ZERO, ONE = Decimal(0), Decimal(1)
@@ -69,6 +69,12 @@ def sum_exact(amounts: Iterable[Decimal]) -> Decimal:
     """Return the exact sum of `amounts`; zero if there are none."""
     with localcontext(EXACT):
         return sum(amounts, ZERO)
+
+
+def sum_known(amounts: Sequence[Decimal | None]) -> Decimal | None:
+    """Return the exact sum of `amounts`; None if one of them is not known."""
+    known = [amount for amount in amounts if amount is not None]
+    return sum_exact(known) if len(known) == len(amounts) else None
 
 
 def percent_of(part: Decimal, whole: Decimal) -> Decimal | None:

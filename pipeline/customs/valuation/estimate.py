@@ -6,7 +6,17 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
-from pipeline.core.money import ONE, ZERO, divide_exact, format_plain, multiply, round_cents, sum_exact, take_percent
+from pipeline.core.money import (
+    ONE,
+    ZERO,
+    divide_exact,
+    format_plain,
+    multiply,
+    round_cents,
+    sum_exact,
+    sum_known,
+    take_percent,
+)
 from pipeline.customs.reference.base import combine_evidence
 from pipeline.customs.reference.chapter98 import chapter98_rules
 from pipeline.customs.reference.chapter99 import TOTAL_WITH_COLUMN_1
@@ -87,7 +97,7 @@ def build_estimate(
     firsts = [lines[0] for lines in entries]
     fees = tuple(_fees(rules, unit, on, rows, firsts)) if rate is not None else ()
     unpriced = tuple(list_unpriced_fees(rules, unit.entry.type, on, firsts))
-    entered = _sum_known([row.entered_value_usd for row in rows])
+    entered = sum_known([row.entered_value_usd for row in rows])
     duty = None if rate is None else sum_exact(row.duty_usd for row in rows if row.duty_usd is not None)
     taxes = tuple(list_taxes(rules, unit.entry.type, on, entries, kept.rates))
     known = [*(fee.amount_usd for fee in fees), *(tax.amount_usd for tax in taxes if tax.amount_usd is not None)]
@@ -387,8 +397,3 @@ def _missing(
     unknown = Counter((row.heading, row.note) for line in rows for row in line.duties if row.amount_usd is None)
     for (heading, note), lines in sorted(unknown.items(), key=str):
         yield f"the duty of {heading} for {lines} {'line' if lines == 1 else 'lines'}: {note}"
-
-
-def _sum_known(amounts: Sequence[Decimal | None]) -> Decimal | None:
-    known = [amount for amount in amounts if amount is not None]
-    return sum_exact(known) if len(known) == len(amounts) else None

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final
 
-from pipeline.core.money import ZERO, format_plain, round_cents, sum_exact, take_percent
+from pipeline.core.money import ZERO, format_plain, round_cents, sum_exact, sum_known, take_percent
 from pipeline.exports.schemas.assessment import (
     AmountKind,
     AssessedAmounts,
@@ -66,8 +66,7 @@ class _Sum:
 
     @property
     def total(self) -> Decimal | None:
-        known = [each for each in self.amounts if each is not None]
-        return sum_exact(known) if len(known) == len(self.amounts) else None
+        return sum_known(self.amounts)
 
 
 def compare_amounts(

@@ -39,7 +39,6 @@ class _Amount(_Stored):
     heading: str = ""
     code: str = ""
     status: str = ""
-    note: str | None = None
     text: str | None = None
 
 
