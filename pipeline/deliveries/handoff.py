@@ -27,6 +27,7 @@ from pipeline.deliveries.entries.revisions import (
     find_earlier_handoff,
     find_filed_entries,
     find_kept_entries,
+    lock_earlier,
     read_same,
 )
 from pipeline.deliveries.models import BrokerSubmission, Notification
@@ -38,7 +39,7 @@ from pipeline.deliveries.outbox.outbox import BROKER, OPERATOR, UPSTREAM, WAREHO
 from pipeline.deliveries.schemas.to_broker import MAX_INLINE_LINES, SupersededHandoff
 from pipeline.deliveries.streams.held_streams import HeldStreams, hold_streams
 from pipeline.deliveries.submissions import waits
-from pipeline.deliveries.submissions.carried_answers import carry_answers, lock_earlier
+from pipeline.deliveries.submissions.carried_answers import carry_answers
 from pipeline.documents import broker_profile as profiles
 from pipeline.documents import repository
 from pipeline.documents.repository import ArtifactRow
@@ -152,7 +153,7 @@ def write_handoff(session: Session, context: StepContext, prepared: PreparedHand
     Raises DatabaseBusy if an answer to an earlier revision came since the preparation; then the step is tried again.
     """
     if context.revision > 1:
-        lock_earlier(session, context.account_id, context.batch_id, test=context.test, before=context.revision)
+        lock_earlier(session, context)
         if _find_earlier(session, context) != prepared.earlier:
             raise DatabaseBusy("an answer to an earlier revision came; the handoff is prepared again")
     rows, arrives_at = prepared.rows, prepared.submission["arrives_at"]

@@ -76,7 +76,7 @@ def take_message(runtime: Runtime, body: bytes, via: Via, *, signer: Signer | No
         raise NotReady("the sandbox broker fails this handoff, because its invoice number begins with F")
     secret, test = _find_secret(runtime, message.submission_id, signer)
     if isinstance(message, HandoffReady):
-        handoff = _take_handoff(runtime, event_id, message, via)
+        handoff = _take_handoff(runtime, event_id, message, scripts, via)
     else:
         handoff = _take_withdrawal(runtime, message)
     handoff = _add_amounts(runtime, message.submission_id, handoff)
@@ -108,13 +108,14 @@ def _find_secret(runtime: Runtime, submission_id: str, signer: Signer | None) ->
     return secrets[0] if secrets else None, submission.test
 
 
-def _take_handoff(runtime: Runtime, event_id: str, ready: HandoffReady, via: Via) -> ScriptedHandoff:
+def _take_handoff(
+    runtime: Runtime, event_id: str, ready: HandoffReady, scripts: Sequence[Script], via: Via
+) -> ScriptedHandoff:
     """Return the handoff, and store it if it is new."""
     with runtime.db.read() as session:
         known, now = session.get(SandboxHandoff, event_id), session.scalars(select(database_now())).one()
         if known is not None:
             return _load_handoff(session, known)
-    scripts = [parse_script(unit.invoice.number) for unit in ready.units]
     packages = [unit.package_number for unit in ready.units]
     handoff = _apply_earlier(ScriptedHandoff(event_id, now, scripts, packages), ready)
     answer = handoff.build_first_answer(via)

@@ -58,6 +58,11 @@ class EarlierEntry(EarlierHandoff):
     status: str
 
 
+def lock_earlier(session: Session, of: Revision) -> None:
+    """Lock the exports of the batch's earlier revisions, so that no answer to them comes before the transaction ends."""
+    session.execute(select(_exports.id).where(*_is_earlier(of)).order_by(_exports.revision).with_for_update()).all()
+
+
 def find_earlier_handoff(session: Session, of: Revision, partner_id: str) -> EarlierHandoff | None:
     """Return the newest handoff of an earlier revision to this customs broker, None if it had none."""
     row = session.execute(

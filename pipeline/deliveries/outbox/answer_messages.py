@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlmodel import Session, col
 
 from pipeline.deliveries.entries.entries_change import EntriesChange
-from pipeline.deliveries.entries.facets import NEEDS_LOOK, describe_headlines
+from pipeline.deliveries.entries.facets import describe_headlines
 from pipeline.deliveries.models import BrokerSubmission
 from pipeline.deliveries.outbox import outbox
 from pipeline.deliveries.outbox.outbox import OPERATOR, Enqueued, NewNotification
@@ -21,11 +21,6 @@ from pipeline.exports.states import Outcome
 
 #: The most open holds of an entry that a message lists.
 MAX_HOLDS: Final = 20
-
-
-def needs_look(status: str) -> bool:
-    """Return whether the operators must look at an answer of this status."""
-    return status in NEEDS_LOOK
 
 
 def enqueue_answer(

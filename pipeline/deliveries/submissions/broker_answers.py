@@ -17,7 +17,7 @@ from pipeline.core.text_safety import make_legible
 from pipeline.deliveries.entries import entries
 from pipeline.deliveries.entries.assessment import Tolerance, compare_amounts
 from pipeline.deliveries.entries.estimates import read_estimate
-from pipeline.deliveries.entries.facets import AnswerStatus
+from pipeline.deliveries.entries.facets import NEEDS_LOOK, AnswerStatus
 from pipeline.deliveries.models import Acknowledgement, ConversationMessage
 from pipeline.deliveries.outbox import answer_messages
 from pipeline.deliveries.outcomes import read_outcome
@@ -94,7 +94,7 @@ def _record_prepared(
             found.arrival,
             written.change,
             outcome,
-            needs_look=answer_messages.needs_look(status) or crosses,
+            needs_look=status in NEEDS_LOOK or crosses,
         ).fact
     return [NewEvent(_EVENTS.get(status, EventType.BROKER_ACKNOWLEDGED), {"submissionId": submission_id} | fact)]
 

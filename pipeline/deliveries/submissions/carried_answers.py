@@ -15,7 +15,7 @@ from pipeline.core.clock import format_utc
 from pipeline.core.db import table
 from pipeline.deliveries.entries import entries
 from pipeline.deliveries.entries.entries_change import EntriesChange
-from pipeline.deliveries.entries.facets import AnswerStatus, EntriesStatus, fold_entries, summarize_entries
+from pipeline.deliveries.entries.facets import NEEDS_LOOK, AnswerStatus, EntriesStatus, fold_entries, summarize_entries
 from pipeline.deliveries.entries.revisions import EarlierEntry, read_same
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
 from pipeline.deliveries.outbox import answer_messages
@@ -48,21 +48,6 @@ _MEMBERS: Final[Mapping[str, str]] = {
     "assessed": "assessed",
     "comparison": "comparison",
 }
-
-
-def lock_earlier(session: Session, account_id: str, batch_id: str, *, test: bool, before: int) -> None:
-    """Lock the exports of the batch's earlier revisions, so that no answer to them comes before the transaction ends."""
-    session.execute(
-        select(_exports.id)
-        .where(
-            _exports.account_id == account_id,
-            _exports.batch_id == batch_id,
-            _exports.test == test,
-            _exports.revision < before,
-        )
-        .order_by(_exports.revision)
-        .with_for_update()
-    ).all()
 
 
 def carry_answers(
@@ -180,7 +165,7 @@ def _write_copy(
         copied["received_at"],
         written.change,
         outcome,
-        needs_look=answer_messages.needs_look(copied["status"]),
+        needs_look=copied["status"] in NEEDS_LOOK,
     ).fact
     yield _build_event(copied, fact)
 
