@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlmodel import Session, col
 
 from pipeline.core.errors import InvalidState, NotFound, NotInHandoff, PayloadTooLarge, Purged, ValidationFailed
@@ -24,6 +24,7 @@ from pipeline.exports.schemas.submissions import AttachmentView
 
 #: The largest file, and the bounds of all files that one side sends about an export.
 MAX_BYTES: Final = 20 * 1024 * 1024
+TOO_LARGE: Final = f"a file must have at most {MAX_BYTES} bytes; send a smaller one"
 MAX_FILES: Final = 100
 MAX_TOTAL_BYTES: Final = 200 * 1024 * 1024
 
@@ -66,7 +67,7 @@ def check_file(
     Raises PayloadTooLarge, and ValidationFailed if the content is of no type that is taken, or of another than declared.
     """
     if len(body) > MAX_BYTES:
-        raise PayloadTooLarge(f"a file must have at most {MAX_BYTES} bytes; send a smaller one")
+        raise PayloadTooLarge(TOO_LARGE)
     if declared is not None and declared.partition(";")[0].strip().lower() == _ANY:
         declared = None
     said = find_by_name(name) if declared is None else None
@@ -145,12 +146,10 @@ def attach_files(runtime: Runtime, files: Sequence[NewFile], actor: str) -> list
 
 
 def _check_room(session: Session, export_id: str, partner_id: str | None, new: Sequence[NewFile]) -> None:
-    of_side = (
-        col(ConversationFile.export_id) == export_id,
-        col(ConversationFile.partner_id).is_not_distinct_from(partner_id),
-    )
     count, size = session.execute(
-        select(func.count(), func.coalesce(func.sum(col(ConversationFile.size)), 0)).where(*of_side)
+        select(func.count(), func.coalesce(func.sum(col(ConversationFile.size)), 0)).where(
+            *_is_of_sender(export_id, partner_id)
+        )
     ).one()
     if count + len(new) > MAX_FILES or size + sum(len(each.body) for each in new) > MAX_TOTAL_BYTES:
         raise ValidationFailed(
@@ -194,17 +193,21 @@ def to_link(view: AttachmentView, address: str) -> ArtifactLink:
 
 def check_named(session: Session, export_id: str, partner_id: str | None, ids: Sequence[str]) -> None:
     """Raise NotInHandoff if the sender of an answer or message did not send one of the files that it names."""
-    of_sender = (
-        col(ConversationFile.export_id) == export_id,
-        col(ConversationFile.partner_id).is_not_distinct_from(partner_id),
-    )
-    known = set(session.scalars(select(col(ConversationFile.id)).where(*of_sender))) if ids else set()
+    sent = select(col(ConversationFile.id)).where(*_is_of_sender(export_id, partner_id))
+    known = set(session.scalars(sent)) if ids else set()
     for place, each in enumerate(ids):
         if each not in known:
             raise NotInHandoff(
                 f"you sent no file {each} about this handoff; send the file first, and name the id of the answer",
                 field=f"/attachments/{place}",
             )
+
+
+def _is_of_sender(export_id: str, partner_id: str | None) -> tuple[ColumnElement[bool], ...]:
+    return (
+        col(ConversationFile.export_id) == export_id,
+        col(ConversationFile.partner_id).is_not_distinct_from(partner_id),
+    )
 
 
 def read_for_broker(

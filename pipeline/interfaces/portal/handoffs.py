@@ -8,6 +8,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Depends, Query
 from starlette.responses import Response, StreamingResponse
 
+from pipeline.accounts.portal_links import PartnerVisitor
 from pipeline.core.clock import utc_now
 from pipeline.core.errors import NotFound, Refused
 from pipeline.deliveries import portal
@@ -15,11 +16,13 @@ from pipeline.deliveries.portal import PartnerHandoff
 from pipeline.deliveries.schemas.answers import AcknowledgementBody
 from pipeline.deliveries.submissions import answer_forms, attachments, broker_answers
 from pipeline.deliveries.submissions.answer_forms import AnswerForm
+from pipeline.deliveries.submissions.attachments import NewFile
 from pipeline.exports.audit_trail import Action
 from pipeline.exports.schemas.plan import MAX_UNITS
 from pipeline.interfaces.api.headers import download_headers
 from pipeline.interfaces.pages.form_ids import name_content, new_form_id
 from pipeline.interfaces.pages.pages import ConsoleRoute, Form, build_next_link, redirect_to
+from pipeline.interfaces.pages.upload import Upload
 from pipeline.interfaces.portal import handoff_views
 from pipeline.interfaces.portal.handoff_views import HandoffLinks
 from pipeline.interfaces.portal.pages import PAGE_SIZE, Holder, PortalAnswer, PortalVisit
@@ -102,9 +105,7 @@ def answer_handoff(id: str, visit: Holder, upload: PortalAnswer, after: UnitsBef
     fields, form = upload.form, parse_form(upload.form)
     handoff = portal.read_handoff(runtime, visitor, id)
     try:
-        files = attachments.check_files(handoff.export_id, visitor.partner_id, upload.named)
-        named = replace(form, attachments=[each.id for each in files])
-        answer = check_answer(handoff, named, fields.get("form_id"), visitor.actor)
+        answer, files = check_answer(handoff, visitor, upload, visitor.actor)
         attachments.attach_files(runtime, files, visitor.actor)
         broker_answers.receive_answer(runtime, id, answer, visitor.actor, by_person=True)
     except NotFound:
@@ -122,13 +123,17 @@ def parse_form(fields: Form) -> AnswerForm:
     )
 
 
-def check_answer(handoff: PartnerHandoff, form: AnswerForm, form_id: str, by: str) -> AcknowledgementBody:
-    """Return the answer of the form. Its id has `by`, who answers, so that the same form cannot answer twice.
+def check_answer(
+    handoff: PartnerHandoff, visitor: PartnerVisitor, upload: Upload, by: str
+) -> tuple[AcknowledgementBody, list[NewFile]]:
+    """Return the answer of the form, and its files, which are to be attached before it.
 
-    Raises ValidationFailed with what is wrong.
+    Its id has `by`, who answers, so that the same form cannot answer twice. Raises ValidationFailed with what is wrong.
     """
-    answer_id = name_content(by, form_id, repr(form))
-    return answer_forms.check_form(form, handoff.list_fields(), answer_id, handoff.list_packages())
+    files = attachments.check_files(handoff.export_id, visitor.partner_id, upload.named)
+    form = replace(parse_form(upload.form), attachments=[each.id for each in files])
+    answer_id = name_content(by, upload.form.get("form_id"), repr(form))
+    return answer_forms.check_form(form, handoff.list_fields(), answer_id, handoff.list_packages()), files
 
 
 def describe_handoff(

@@ -1,7 +1,6 @@
 """The page behind the link in an e-mail: one handoff and a form to answer it, without account or script."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request
@@ -85,9 +84,7 @@ def _record_reply(
     if handoff.replaced is not None:
         return _form_page(link.token, handoff, after, form, form_id, status=409)
     try:
-        files = attachments.check_files(handoff.export_id, visitor.partner_id, upload.named)
-        named = replace(form, attachments=[each.id for each in files])
-        answer = check_answer(handoff, named, form_id, f"link:{link.notification_id}")
+        answer, files = check_answer(handoff, visitor, upload, f"link:{link.notification_id}")
         with tenancy.account_scope(visitor.account_id):
             attachments.attach_files(runtime, files, f"partner:{visitor.partner_id}")
             broker_answers.receive_answer(runtime, handoff.submission.id, answer, f"partner:{visitor.partner_id}")
