@@ -64,11 +64,11 @@ def amend_export(
 ) -> Acceptance:
     """Accept an approved plan that replaces an executed or failed export, in one transaction, and return the response.
 
-    The new revision is judged by the rules that are active now; the
-    old one keeps its own. The old export is superseded and its pending deliveries are cancelled. All recipients that may have been notified of
-    it receive a retraction that names the new revision. Its numbers pass to the packages that the new plan keeps, and the
-    entries of its unchanged units go on. If
-    the newest revision was made from the same plan, that revision is returned; a repeated amendment creates nothing.
+    The new revision is judged by the rules that are active now; the old one keeps its own. The old export is superseded
+    and its pending deliveries are cancelled. All recipients that may have been notified of it receive a retraction that
+    names the new revision. Its numbers pass to the packages that the new plan keeps, and the entries of its unchanged
+    units go on. If the newest revision was made from the same plan, that revision is returned; a repeated amendment
+    creates nothing.
     Raises NotFound, InvalidState, what `precondition` raises, EntryFiled if the entry of a changed unit is filed and the plan
     does not `correct` it, and the errors of an execution. A refused request writes nothing.
     """

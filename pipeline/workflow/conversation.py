@@ -35,10 +35,11 @@ def write_message(
 ) -> tuple[ConversationItem, list[TaskMessage]]:
     """Record a message to the customs broker, enqueue it, and return it with the task messages; a repeat sends nothing.
 
-    Files were sent before; the message names them. Unsafe characters are replaced before recording. About a question it acknowledges the export: it leaves the inbox until
-    the customs broker's next answer, which has a deadline. Raises NotFound, Purged, ValidationFailed, NotInHandoff if it names a package, file or
-    item that the conversation lacks, and InvalidState if the customs broker does not have the handoff, if a newer revision
-    replaced it, or if the id was used for another message.
+    Files were sent before; the message names them. Unsafe characters are replaced before recording. About a question it
+    acknowledges the export: it leaves the inbox until the customs broker's next answer, which has a deadline. Raises
+    NotFound, Purged, ValidationFailed, NotInHandoff if it names a package, file or item that the conversation lacks, and
+    InvalidState if the customs broker does not have the handoff, if a newer revision replaced it, or if the id was used
+    for another message.
     """
     new = new.model_copy(update={"text": make_legible(new.text)})
     if not new.text.strip():

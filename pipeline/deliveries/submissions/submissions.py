@@ -174,7 +174,8 @@ def notified_event(
 ) -> NewEvent:
     """Return the event that the customs broker has the handoff, by this channel if it is known.
 
-    `fact` has the status of one whose entries go on from an earlier revision. It belongs to the transition from a status before `delivered`, which happens once.
+    `fact` has the status of one whose entries go on from an earlier revision. The event belongs to the transition from a
+    status before `delivered`, which happens once.
     """
     by = {} if channel is None else {"channel": channel}
     return NewEvent(EventType.BROKER_NOTIFIED, {"partnerId": partner_id, **by, "messages": 1, **fact})
