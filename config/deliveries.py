@@ -1,6 +1,7 @@
 """The settings of deliveries: attempts, deadlines, retention, partners, e-mail, SFTP and links."""
 
 import re
+from decimal import Decimal
 from typing import Annotated, Self
 
 from pydantic import BaseModel, Field, SecretStr, model_validator
@@ -54,9 +55,21 @@ class DeliverySettings(BaseModel):
     lead_released_seconds: Lead = Field(0, description="How long before the arrival customs releases or holds")
 
     # What customs assessed, beside the estimate
-    assessed_tolerance_usd: float = Field(1, ge=0, description="How far an assessed amount may differ, in USD")
-    assessed_tolerance_percent: float = Field(
-        1, ge=0, le=100, description="The same as a percentage of the estimate; the larger applies"
+    assessed_tolerance_usd: Decimal = Field(
+        "1",
+        validate_default=True,
+        ge=0,
+        max_digits=12,
+        decimal_places=2,
+        description="How far an assessed amount may differ, in USD",
+    )
+    assessed_tolerance_percent: Decimal = Field(
+        "1",
+        validate_default=True,
+        ge=0,
+        le=100,
+        decimal_places=4,
+        description="The same as a percentage of the estimate; the larger applies",
     )
 
     # Retention

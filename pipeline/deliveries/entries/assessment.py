@@ -1,7 +1,7 @@
 """Compares the amounts that were assessed for an entry with its estimate, amount by amount."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final
@@ -56,6 +56,14 @@ class Tolerance:
         return max(round_cents(self.usd), take_percent(estimated, self.percent))
 
 
+@dataclass(frozen=True)
+class AmountsSource:
+    """Where amounts were read that the customs broker did not send, and the class codes of the fees that it can say."""
+
+    text: str
+    fees: Collection[str]
+
+
 @dataclass
 class _Sum:
     """The amounts with one code. One that is not known makes the sum unknown."""
@@ -70,11 +78,15 @@ class _Sum:
 
 
 def compare_amounts(
-    answer_id: str, estimate: EstimatedEntry, assessed: AssessedAmounts, tolerance: Tolerance
+    answer_id: str,
+    estimate: EstimatedEntry,
+    assessed: AssessedAmounts,
+    tolerance: Tolerance,
+    source: AmountsSource | None = None,
 ) -> Assessment:
     """Return the assessed amounts beside the estimated ones, those that differ first.
 
-    Kinds that the answer leaves out are not compared.
+    Kinds that the answer leaves out are not compared. Nor are fees that `source` cannot say: their notes tell it.
     """
     lines: list[ComparedAmount] = []
     if assessed.duties is not None:
@@ -82,7 +94,13 @@ def compare_amounts(
         lines += _compare(AmountKind.DUTY, estimate, _add(estimate.duties), said, tolerance)
     if assessed.fees is not None:
         said = _add(EstimatedAmount(each.code, each.amount_usd) for each in assessed.fees)
-        lines += _compare(AmountKind.FEE, estimate, _add(estimate.fees), said, tolerance)
+        expected = _add(estimate.fees)
+        silent = {} if source is None else {code: each for code, each in expected.items() if code not in source.fees}
+        compared = {code: each for code, each in expected.items() if code not in silent}
+        lines += _compare(AmountKind.FEE, estimate, compared, said, tolerance)
+        for fee in silent.values():
+            note = "; ".join((*fee.notes, "the source does not say it"))
+            lines.append(_show(AmountKind.FEE, fee.code, fee.total, None, note))
     if assessed.taxes is not None:
         said = _add(EstimatedAmount(ALL_TAXES, each.amount_usd) for each in assessed.taxes)
         lines += _compare(AmountKind.TAX, estimate, _add(estimate.taxes), said, tolerance)
@@ -91,6 +109,7 @@ def compare_amounts(
     return Assessment(
         customs_package_number=estimate.package_number,
         answer_id=answer_id,
+        source=None if source is None else source.text,
         estimate_id=estimate.document_id,
         estimate_note=estimate.note,
         differs=any(each.within_tolerance is False for each in lines),

@@ -42,7 +42,12 @@ StatusName = Literal[
 ]
 
 #: The statuses that may say what was assessed.
-ASSESSED: Final = ("filed", "released", *(each for each in get_args(StatusName) if each.startswith("summary_")))
+ASSESSED: Final = (
+    "filed",
+    "released",
+    "remark",
+    *(each for each in get_args(StatusName) if each.startswith("summary_")),
+)
 
 PackageNumbers = list[Annotated[str, StringConstraints(pattern=r"^CP-[0-9]{1,12}$")]]
 
@@ -142,7 +147,7 @@ class AcknowledgementBody(StrictModel):
     raw: RawAnswer | None = None
     assessed: AssessedAmounts | None = Field(
         None,
-        description="With `filed`, `released` and a summary: the amounts of one entry, to compare with the estimate",
+        description="With `filed`, `released`, `remark` and a summary: the amounts of one entry, to compare with the estimate",
     )
 
     @model_validator(mode="after")

@@ -11,11 +11,10 @@ from config.settings import Settings
 from pipeline.core.clock import CLOCKS_DIFFER, format_utc
 from pipeline.core.errors import InvalidState, NotInHandoff, Purged, ValidationFailed
 from pipeline.core.failpoints import failpoint
-from pipeline.core.money import to_decimal
 from pipeline.core.runtime import Runtime
 from pipeline.core.text_safety import make_legible
 from pipeline.deliveries.entries import entries
-from pipeline.deliveries.entries.assessment import Tolerance, compare_amounts
+from pipeline.deliveries.entries.assessment import AmountsSource, Tolerance, compare_amounts
 from pipeline.deliveries.entries.estimates import read_estimate
 from pipeline.deliveries.entries.facets import NEEDS_LOOK, AnswerStatus
 from pipeline.deliveries.models import Acknowledgement, ConversationMessage
@@ -31,6 +30,7 @@ from pipeline.exports.audit_trail import Action, record_act
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Export, PlanSnapshot
 from pipeline.exports.plan_values import has_place
+from pipeline.exports.schemas.assessment import Assessment
 from pipeline.exports.schemas.plan import as_json
 from pipeline.exports.states import SubmissionState
 
@@ -142,16 +142,18 @@ def receive_answer(
     *,
     by_person: bool = False,
     fetched: bool = False,
+    source: AmountsSource | None = None,
 ) -> AcknowledgementReceipt:
     """Record an answer from outside, in one transaction. Repeating it with the same id is harmless.
 
     An answer `by_person` is an act in the audit trail as well. Raises NotFound, Purged, ValidationFailed if its time lies
     ahead, NotInHandoff if it names a field, package or answer that the handoff lacks, and InvalidState if the id was
     recorded with other content; then nothing is recorded. A `fetched` answer is recorded all the same: its sender would
-    not read the refusal.
+    not read the refusal. `source` says where a person read the amounts.
     """
     # The store is asked before the transaction, which must not wait for it.
-    comparison = _compare(runtime, submission_id, body, strict=not fetched)
+    compared = compare_answer(runtime, submission_id, body, strict=not fetched, source=source)
+    comparison = None if compared is None else as_json(compared)
     with runtime.db.write() as session:
         submission = submissions.find_submission(session, submission_id)
         # Lock the export first, as each writer does. It keeps the log without gaps and serializes repeated answers.
@@ -182,20 +184,26 @@ def receive_answer(
     )
 
 
-def _compare(
-    runtime: Runtime, submission_id: str, answer: AcknowledgementBody, *, strict: bool
-) -> dict[str, Any] | None:
-    """Return the answer's amounts beside the estimate; None if it has none."""
+def compare_answer(
+    runtime: Runtime,
+    submission_id: str,
+    answer: AcknowledgementBody,
+    *,
+    strict: bool,
+    source: AmountsSource | None = None,
+) -> Assessment | None:
+    """Return the answer's amounts beside the estimate; None if it has none, or is about no single entry.
+
+    With `strict`, raises NotInHandoff if it is about several entries. Raises StoreUnavailable.
+    """
     if answer.assessed is None:
         return None
     estimate = read_estimate(runtime, submission_id, answer.customs_package_numbers, strict=strict)
     if estimate is None:
         return None
-    usd, percent = (
-        to_decimal(f"{each:.6f}")
-        for each in (runtime.settings.assessed_tolerance_usd, runtime.settings.assessed_tolerance_percent)
-    )
-    return as_json(compare_amounts(answer.id, estimate, answer.assessed, Tolerance(usd, percent)))
+    settings = runtime.settings
+    tolerance = Tolerance(settings.assessed_tolerance_usd, settings.assessed_tolerance_percent)
+    return compare_amounts(answer.id, estimate, answer.assessed, tolerance, source)
 
 
 def _prepare_answer(

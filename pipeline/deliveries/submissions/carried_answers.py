@@ -30,7 +30,8 @@ from pipeline.exports.states import SubmissionState
 
 _answers, _exports, _submissions = (table(model).c for model in (Acknowledgement, Export, BrokerSubmission))
 
-_MARK: Final = "~"
+#: It stands between the revision and the id in the id of a copied answer.
+COPIED: Final = "~"
 
 #: The members of the event of a copied answer, by column. What the customs broker points at is in the earlier plan.
 _MEMBERS: Final[Mapping[str, str]] = {
@@ -202,7 +203,7 @@ def _copy_answer(
 
 
 def _name_copy(answer_id: str, revision: int) -> str:
-    return answer_id if _MARK in answer_id else f"{revision}{_MARK}{answer_id}"
+    return answer_id if COPIED in answer_id else f"{revision}{COPIED}{answer_id}"
 
 
 def _build_event(row: Mapping[str, Any], fact: Mapping[str, Any]) -> NewEvent:

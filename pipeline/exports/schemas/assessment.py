@@ -84,6 +84,9 @@ class Assessment(EstimateModel):
 
     customs_package_number: str
     answer_id: str = Field(description="The answer with the amounts")
+    source: str | None = Field(
+        None, description="Where a person imported the amounts from; null if the customs broker sent them"
+    )
     estimate_id: str | None = Field(description="The document `entry_estimate` with the estimate; null without one")
     estimate_note: str | None = Field(description="Why the estimate is not known, or what it lacks")
     differs: bool = Field(description="Whether an amount differs by more than its tolerance")
