@@ -9,6 +9,7 @@ from pipeline.client.export_requests import export_path, if_match_headers, parse
 from pipeline.client.request import Call, ResultPage, RetryWhen, encode_segment, get, parse_as, to_request_body
 from pipeline.deliveries.schemas.answers import NewMessage
 from pipeline.exports.schemas.export import AcknowledgeRequest, ExportView, ReasonRequest
+from pipeline.exports.schemas.filed_entries import FiledColumns, FiledEntriesReport, FiledEntriesRequest
 from pipeline.exports.schemas.submissions import AttachmentView, ConversationItem, ConversationPage
 
 _MEDIA_TYPES: Final = {
@@ -105,6 +106,21 @@ def reply(
         parse_as(ConversationItem),
         json=to_request_body(NewMessage.model_validate(body)),
         retry_when=RetryWhen.ALWAYS,
+    )
+
+
+def import_filed_entries(
+    text: str, *, columns: FiledColumns | None = None, dry_run: bool = False
+) -> Call[FiledEntriesReport]:
+    """Compare the amounts of filed entries with their estimates, from a report as CSV; a repeat changes nothing."""
+    request = FiledEntriesRequest(text=text, columns=columns or FiledColumns(), dry_run=dry_run)
+    return Call(
+        "POST",
+        "api/filed-entries",
+        parse_as(FiledEntriesReport),
+        json=to_request_body(request),
+        retry_when=RetryWhen.ALWAYS,
+        extra_seconds=60,
     )
 
 

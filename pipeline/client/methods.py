@@ -113,6 +113,7 @@ class ApiMethods:
     attach: Final = Operation(change_requests.attach)
     attach_to_handoff: Final = Operation(change_requests.attach_to_handoff)
     reply: Final = Operation(change_requests.reply)
+    import_filed_entries: Final = Operation(change_requests.import_filed_entries)
     conversation: Final = Listing(change_requests.conversation)
     inbox: Final = Operation(export_requests.inbox)
     deadlines: Final = Listing(export_requests.deadlines)

@@ -51,6 +51,7 @@ REPEATABLE: dict[str, tuple[tuple[Any, ...], str]] = {
     "change_deadline_leads": ((LeadChanges(air=None),), "deadline-leads"),
     "move_test_clock": ((datetime(2027, 1, 1, tzinfo=UTC),), "test-clock"),
     "reset_test_clock": ((), "test-clock"),
+    "import_filed_entries": (("a,b",), "filed-entries-report"),
     "acknowledge_delivery": (("dlv_1", "The desk has it."), "delivery"),
     "acknowledge": (("sub_1", AcknowledgementBody(id="a-1", status="accepted")), "acknowledgement-receipt"),
 }

@@ -34,6 +34,7 @@ const REPEATABLE: ReadonlySet<string> = new Set([
   "post /api/exports/{id}/acknowledge",
   "post /api/exports/{id}/messages",
   "post /api/exports/{id}/attachments",
+  "post /api/filed-entries",
   "post /api/deliveries/{id}/acknowledge",
   "post /api/artifacts/{id}/links",
   "post /api/broker-submissions/{id}/links",

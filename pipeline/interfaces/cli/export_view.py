@@ -187,7 +187,8 @@ def format_submission(submission: BrokerSubmissionView) -> Text:
     for found in filter(None, (each.assessment for each in submission.entries)):
         beyond = f"[bold yellow]{ATTENTION} {escape(found.describe_differences())}[/]"
         same = "no amount differs from the estimate beyond its tolerance"
-        lines.append(f"  {found.customs_package_number}  assessed: {beyond if found.differs else same}")
+        source = f"  ({escape(found.source)})" if found.source else ""
+        lines.append(f"  {found.customs_package_number}  assessed: {beyond if found.differs else same}{source}")
     for answer in submission.acknowledgements:
         entry = f"entry {answer.entry_number}" if answer.entry_number else None
         packages = ", ".join(answer.packages or ())

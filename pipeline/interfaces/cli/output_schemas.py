@@ -29,6 +29,7 @@ from pipeline.exports.schemas.account_clock import ClockView
 from pipeline.exports.schemas.deadlines import CalendarLink, DeadlinePage
 from pipeline.exports.schemas.export import ActPage, ArtifactView, EventView, ExportPage, ExportView
 from pipeline.exports.schemas.feed import FeedEventView
+from pipeline.exports.schemas.filed_entries import FiledEntriesReport
 from pipeline.exports.schemas.inbox import InboxView
 from pipeline.exports.schemas.plan import Plan
 from pipeline.exports.schemas.registered_plans import RegisteredPlanSummary, RegisteredPlanView
@@ -192,6 +193,7 @@ OUTPUTS: Final[dict[str, Any]] = {
     "calendar": CalendarLink,
     "test-clock": ClockView,
     "reply": ConversationItem,
+    "filed": FiledEntriesReport,
     "conversation": list[ConversationItem],
     "acknowledge": ExportView,
     "list": ExportPage,

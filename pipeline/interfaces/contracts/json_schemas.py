@@ -10,7 +10,17 @@ from pipeline.core import problems
 from pipeline.customs import schemas
 from pipeline.deliveries.schemas import answers, cloudevent, messages, views
 from pipeline.documents.schemas import invoice, profile
-from pipeline.exports.schemas import account_clock, deadlines, export, feed, inbox, plan, registered_plans, submissions
+from pipeline.exports.schemas import (
+    account_clock,
+    deadlines,
+    export,
+    feed,
+    filed_entries,
+    inbox,
+    plan,
+    registered_plans,
+    submissions,
+)
 from pipeline.ops import schemas as ops_schemas
 from pipeline.orders import schemas as order_schemas
 from pipeline.orders import views as order_views
@@ -67,6 +77,7 @@ PUBLISHED: Final[dict[str, PublishedSchema]] = {
         replay_request=views.ReplayRequest,
         deadline_leads_changes=account_schemas.LeadChanges,
         test_clock_move=account_clock.ClockMove,
+        filed_entries_request=filed_entries.FiledEntriesRequest,
     ),
     **_outbound(
         export=export.ExportView,
@@ -81,6 +92,7 @@ PUBLISHED: Final[dict[str, PublishedSchema]] = {
         calendar_link=deadlines.CalendarLink,
         deadline_leads=account_schemas.LeadsView,
         test_clock=account_clock.ClockView,
+        filed_entries_report=filed_entries.FiledEntriesReport,
         customs_package=export.CustomsPackageView,
         act_page=export.ActPage,
         plan_receipt=export.PlanReceipt,

@@ -10,6 +10,7 @@ import jsonschema_rs
 import pytest
 
 from pipeline.interfaces.cli.output_schemas import OUTPUTS
+from pipeline.interfaces.contracts.examples.catalog import read_example
 from pipeline.simulation.drill import runner
 from tests.simulation.drill.test_report import report
 from tests.support import factories, orders
@@ -119,6 +120,7 @@ test-clock +1
 acknowledge {askedId} {askedId}
 reply {askedId} Steel
 conversation {askedId}
+filed {report} --dry-run
 deliveries list --export {exportId}
 deliveries show {delivery}
 deliveries acknowledge {delivery}
@@ -224,6 +226,8 @@ def test_commands_on_the_service(service: Commands, tmp_path: Path) -> None:
     for name, plan in plans.items():
         known[name] = str(tmp_path / f"{name}.json")
         Path(known[name]).write_text(json.dumps(plan))
+    known["report"] = str(tmp_path / "report.csv")
+    Path(known["report"]).write_text(read_example("filed-entries-request")["text"])
     key = service.environment["EXPORTS_API_KEY"] + "\n"
     for words in split_lines(ON_SERVICE):
         printed = run(here, fill_in(words, known), stdin=key)
