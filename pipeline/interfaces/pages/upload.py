@@ -54,15 +54,17 @@ async def read_upload(
     return parser.finish()
 
 
-def limit_upload(max_bytes: int, role: str) -> Callable[[Request, Visit], Coroutine[Any, Any, Upload]]:
-    """Return the dependency that reads a form with files of at most `max_bytes` together.
+def limit_upload(
+    max_bytes: int, role: str, most_parts: int = _MOST_PARTS
+) -> Callable[[Request, Visit], Coroutine[Any, Any, Upload]]:
+    """Return the dependency that reads a form of at most `most_parts` parts, with files of at most `max_bytes` together.
 
     It checks the role before it reads the form, and the CSRF token, which must come first, before it reads on.
     """
 
     async def read_upload(request: Request, visit: Visitor) -> Upload:
         visit.caller.require(role)
-        parser = UploadParser(request.headers.get("content-type", ""), visit.csrf_tokens)
+        parser = UploadParser(request.headers.get("content-type", ""), visit.csrf_tokens, most_parts)
         async for piece in stream_body(request, max_bytes + _FORM_BYTES):
             await run_in_threadpool(parser.feed, piece)
         return parser.finish()

@@ -30,7 +30,7 @@ from tests.interfaces.console.people import test_people, test_print_settings, te
 from tests.interfaces.console.people.test_sign_in import read_csrf_token
 from tests.interfaces.console.test_console import sign_in_browser
 from tests.interfaces.console.test_console_layout import build_pages
-from tests.interfaces.console.work import test_inbox
+from tests.interfaces.console.work import test_filed_entries_page, test_inbox
 from tests.interfaces.portal import test_deliveries, test_endpoint, test_handoffs, test_session
 from tests.interfaces.portal.test_portal_layout import build_addresses
 from tests.support import factories
@@ -219,6 +219,7 @@ ELSEWHERE: Final[Mapping[str, Sequence[Test]]] = {
         test_inbox.test_failed_exports_are_grouped_by_reason_and_retried_in_bulk,
         test_inbox.test_reader_sees_no_button_and_may_apply_nothing,
     ],
+    "/console/filed-entries": [test_filed_entries_page.test_report_is_compared_then_recorded_and_shown],
     "/console/inbox/test": [test_inbox.test_connection_is_tested_from_a_group_and_its_messages_resent],
     f"{PAPER}/logo": OF_LOGO,
     f"{PAPER}/logo/remove": OF_LOGO,
@@ -244,7 +245,6 @@ ELSEWHERE: Final[Mapping[str, Sequence[Test]]] = {
     "/portal/secret/rotate": [test_endpoint.test_both_secrets_are_shown_once],
     "/portal/verify": [test_endpoint.test_pasted_message_is_judged],
 }
-
 
 #: The forms of pages that no link leads to: they come after another form, or for another state or setting.
 AFTER_A_PRESS: Final = frozenset(

@@ -93,6 +93,7 @@ def build_pages(harness: ApiHarness) -> tuple[httpx.Client, dict[str, str]]:
         "printed pages": "/console/print-settings",
         "deadline leads": "/console/deadline-leads?mode=air",
         "test clock": "/console/test-clock",
+        "filed entries": "/console/filed-entries",
         "rules": "/console/rules",
         "certifications": "/console/certifications",
         "me": "/console/me",
