@@ -59,7 +59,9 @@ def find_by_name(name: str) -> FileType:
     suffix = PurePosixPath(name).suffix.lower()
     found = next((each for each in FILE_TYPES if suffix in each.suffixes), None)
     if found is None:
-        raise ValidationFailed(f"the file name {name[:_MAX_NAME]!r} does not end as that of a {ALLOWED} file")
+        raise ValidationFailed(
+            f"the file name {name[:_MAX_NAME]!r} does not end as that of a {ALLOWED} file; rename it"
+        )
     return found
 
 
@@ -112,10 +114,10 @@ def _check_table(text: str) -> None:
     found = _CONTROL.search(text)
     if found is not None:
         raise ValidationFailed(
-            f"the file is not a {ALLOWED} file: character {found.start() + 1} is a control character"
+            f"the file is not a {ALLOWED} file: character {found.start() + 1} is a control character; remove it"
         )
     first = text.lstrip().partition("\n")[0]
     if first.startswith(_NO_TABLE) or not _SEPARATORS.search(first):
         raise ValidationFailed(
-            f"the file is not a {ALLOWED} file: its first line has no comma, semicolon or tab, or begins like JSON"
+            f"the file is not a {ALLOWED} file: its first line has no comma, semicolon or tab, or begins like JSON; send a table"
         )

@@ -1,7 +1,7 @@
 """The files of a conversation: their bytes in the document store by hash, a row and an event for each."""
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, func, select
 from sqlmodel import Session, col
 
 from pipeline.core.errors import InvalidState, NotFound, NotInHandoff, PayloadTooLarge, Purged, ValidationFailed
-from pipeline.core.file_types import FILE_TYPES, detect_type, find_by_name
+from pipeline.core.file_types import FILE_TYPES, FileType, detect_type, find_by_name
 from pipeline.core.problems import Issue
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries.models import BrokerSubmission, ConversationMessage
@@ -57,8 +57,22 @@ class NewFile:
         return PREFIX + hashlib.sha256("\n".join(facts).encode()).hexdigest()[:32]
 
 
+@dataclass(frozen=True)
+class FilePlaces:
+    """The places of a file in a request, as JSON Pointers, which a refusal names."""
+
+    name: str = "/query/filename"
+    content: str = "/file"
+
+
 def check_file(
-    export_id: str, partner_id: str | None, name: str, body: bytes, *, declared: str | None = None
+    export_id: str,
+    partner_id: str | None,
+    name: str,
+    body: bytes,
+    *,
+    declared: str | None = None,
+    places: FilePlaces = FilePlaces(),
 ) -> NewFile:
     """Return the file with a safe name. Its media type is `declared`; without it, the end of its name declares the type.
 
@@ -67,13 +81,15 @@ def check_file(
     Raises PayloadTooLarge, and ValidationFailed if the content is of no type that is taken, or of another than declared.
     """
     if len(body) > MAX_BYTES:
-        raise PayloadTooLarge(TOO_LARGE)
+        raise PayloadTooLarge(TOO_LARGE, field=places.content)
     if declared is not None and declared.partition(";")[0].strip().lower() == _ANY:
         declared = None
-    said = find_by_name(name) if declared is None else None
-    kind = detect_type(body)
+    said = _run_at(places.name, lambda: find_by_name(name)) if declared is None else None
+    kind = _run_at(places.content, lambda: detect_type(body))
     if said not in (None, kind):
-        raise ValidationFailed(f"the file is named as {said.label}, but its content is {kind.label}; correct its name")
+        raise ValidationFailed(
+            f"the file is named as {said.label}, but its content is {kind.label}; correct its name", field=places.name
+        )
     if declared is not None and not kind.declares(declared):
         known = ", ".join(each.media_type for each in FILE_TYPES)
         raise ValidationFailed(
@@ -81,6 +97,13 @@ def check_file(
             field="/header/Content-Type",
         )
     return NewFile(export_id, partner_id, kind.build_name(name), kind.media_type, body)
+
+
+def _run_at(place: str, check: Callable[[], FileType]) -> FileType:
+    try:
+        return check()
+    except ValidationFailed as refused:
+        raise ValidationFailed(refused.message, field=place) from refused
 
 
 def check_files(export_id: str, partner_id: str | None, named: Sequence[tuple[str, bytes]]) -> list[NewFile]:

@@ -8,7 +8,7 @@ from starlette.concurrency import run_in_threadpool
 from pipeline.accounts.api_keys import OPERATE, Caller
 from pipeline.core.errors import PayloadTooLarge
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries.submissions.attachments import MAX_BYTES, TOO_LARGE, attach_files, check_file
+from pipeline.deliveries.submissions.attachments import MAX_BYTES, TOO_LARGE, FilePlaces, attach_files, check_file
 from pipeline.exports.schemas.submissions import AttachmentView
 from pipeline.interfaces.api.dependencies import PARTNER, Operator, RuntimeDep, roles_allowing
 from pipeline.interfaces.api.openapi import FILE, SIGNED_OR_BY_KEY, refusal_responses
@@ -70,7 +70,7 @@ async def _read_file(request: Request) -> bytes:
     body = await read_body_up_to(request, MAX_BYTES)
     if body is None:
         # The rest of the body is not read, so the connection cannot be used again.
-        raise PayloadTooLarge(TOO_LARGE, headers={"Connection": "close"})
+        raise PayloadTooLarge(TOO_LARGE, field=FilePlaces().content, headers={"Connection": "close"})
     return body
 
 

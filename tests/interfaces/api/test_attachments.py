@@ -93,15 +93,19 @@ def test_client_and_command_line_send_and_download(harness: ApiHarness, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("body", "kind", "status", "words"),
+    ("body", "kind", "field", "status", "words"),
     [
-        (b"", "application/pdf", 400, "is empty"),
-        (PDF, "image/png", 400, "the content is application/pdf"),
-        (b"<html><b/></html>", "text/csv", 400, "is a page"),
-        (PDF + b" " * 20 * 1024**2, "application/pdf", 413, "at most 20971520 bytes"),
+        (b"", "application/pdf", "file", 400, "is empty"),
+        (PDF, "image/png", "Content-Type", 400, "the content is application/pdf"),
+        (b"a,b", "application/octet-stream", "filename", 400, "is named as PDF, but its content is CSV"),
+        (b"<html><b/></html>", "text/csv", "file", 400, "is a page"),
+        (PDF + b" " * 20 * 1024**2, "application/pdf", "file", 413, "at most 20971520 bytes"),
     ],
 )
-def test_other_files_are_refused(harness: ApiHarness, body: bytes, kind: str, status: int, words: str) -> None:
+def test_other_files_are_refused(
+    harness: ApiHarness, body: bytes, kind: str, field: str, status: int, words: str
+) -> None:
     export_id = hand_off(harness, units=1)
     refused = send(harness.client(), f"/api/exports/{export_id}", body, kind)
-    assert (refused.status_code, words in refused.json()["message"]) == (status, True)
+    assert (refused.status_code, refused.json()["field"]) == (status, field)
+    assert words in refused.json()["message"]
