@@ -35,7 +35,8 @@ from pipeline.core.runtime import Runtime
 from pipeline.deliveries.channels.protocol import OutgoingMessage
 from pipeline.deliveries.channels.queue import QueueChannel
 from pipeline.deliveries.schemas.views import SentAcknowledgement
-from pipeline.deliveries.submissions import broker_answers, submissions
+from pipeline.deliveries.submissions import submissions
+from pipeline.deliveries.submissions.sent_answers import receive_sent_answer
 from pipeline.exports import events
 from pipeline.exports.metrics import ACCEPTED, INTAKE_SECONDS, POSTPONED, REFUSED
 from pipeline.workflow import waiting_commands
@@ -304,7 +305,9 @@ class Intake(ConsumerProducerMixin):
         headers = {str(name).lower(): str(value) for name, value in message.headers.items()}
         # Its timestamp is not checked, because it may have waited long in the queue. A replay does no harm: an id counts once.
         actor = submissions.verify_signer(self._runtime, sent.submission_id, body, headers, timely=False).actor
-        receipt = broker_answers.receive_answer(self._runtime, sent.submission_id, sent.answer, actor)
+        with self._runtime.db.read() as session:
+            owner = submissions.find_submission(session, sent.submission_id)
+        receipt = receive_sent_answer(self._runtime, owner, sent, actor)
         log.info("acknowledgement_recorded", submission_id=sent.submission_id, status=sent.status)
         return receipt.model_dump_json(by_alias=True).encode()
 

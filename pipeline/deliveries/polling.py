@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final
 
 import structlog
@@ -39,6 +39,7 @@ from pipeline.deliveries.schemas.views import SentAcknowledgement
 from pipeline.deliveries.streams import circuit_breaker
 from pipeline.deliveries.streams.sender import endpoint_limits
 from pipeline.deliveries.submissions import broker_answers, submissions
+from pipeline.deliveries.submissions.sent_answers import ReadAttachment, receive_sent_answer
 from pipeline.exports.models import Export
 from pipeline.exports.states import UNANSWERED_STATES, SubmissionState
 
@@ -288,18 +289,34 @@ def _process_file(runtime: Runtime, target: Target, folder: Answers, name: str, 
     file = folder.read_file(name)
     if file is None:
         return result
+    named: list[str] = []
     try:
-        recorded = _record_file(runtime, target, file)
+        recorded = _record_file(runtime, target, file, lambda each: _read_attachment(folder, each, named))
     except Refused as refused:
         reason = str(refused)
         log.warning("answer_file_refused", file=name, code=refused.code)
         _try_move(lambda: folder.move_to_refused(name, reason), name)
         return replace(result, refused=result.refused + 1)
-    _try_move(lambda: folder.move_to_done(name), name)
+    if _try_move(lambda: folder.move_to_done(name), name):
+        # The answer goes first: one that is read again needs its files.
+        for each in dict.fromkeys(named):
+            _try_move(partial(folder.move_to_done, each), each)
+    result = replace(result, ignored=max(result.ignored - len(set(named)), 0))
     return _count_receipt(result, recorded=recorded)
 
 
-def _record_file(runtime: Runtime, target: Target, file: AnswerFile) -> bool:
+def _read_attachment(folder: Answers, name: str, taken: list[str]) -> bytes:
+    """Return the bytes of a file beside an answer, and note its name. Raises InvalidRequest."""
+    file = folder.read_attachment(name)
+    if file is None:
+        raise InvalidRequest(f"the file {name} is not beside the answer; write it to the folder, then the answer again")
+    if file.problem is not None:
+        raise InvalidRequest(f"the file {name!r} was not taken: {file.problem}")
+    taken.append(name)
+    return file.body
+
+
+def _record_file(runtime: Runtime, target: Target, file: AnswerFile, read_attachment: ReadAttachment) -> bool:
     """Record the answer in the file. Return whether it is new. Raises Refused if the file is not an answer."""
     if file.problem is not None:
         raise InvalidRequest(file.problem)
@@ -310,12 +327,14 @@ def _record_file(runtime: Runtime, target: Target, file: AnswerFile) -> bool:
         # Do not reveal submissions of others: they look unknown.
         raise NotFound(f"there is no broker submission {sent.submission_id}")
     actor = f"partner:{target.partner_id}"
-    return broker_answers.receive_answer(runtime, sent.submission_id, sent.answer, actor).recorded
+    return receive_sent_answer(runtime, submission, sent, actor, read_attachment=read_attachment).recorded
 
 
-def _try_move(move: Callable[[], None], name: str) -> None:
+def _try_move(move: Callable[[], None], name: str) -> bool:
     try:
         move()
     except ChannelUnavailable as error:
         # The answer is recorded anyway. The next poll records it again without effect.
         log.warning("answer_file_not_moved", file=name, reason=str(error))
+        return False
+    return True

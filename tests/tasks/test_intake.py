@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
 from pipeline.deliveries.submissions.signature import build_signature_headers
 from pipeline.exports.event_models import Event
+from pipeline.exports.file_models import ConversationFile
 from pipeline.exports.models import Export
 from pipeline.workflow.acceptance import accept_plan
 from tasks import intake
@@ -346,13 +348,22 @@ def test_command_is_kept_while_the_database_is_busy_or_its_key_is_in_progress(
 
 def test_old_signed_acknowledgement_advances_the_submission_once(harness: IntakeHarness) -> None:
     submission = harness.submission()
-    answer_body = {"submissionId": submission.id, "id": "a-1", "status": "accepted", "reference": "REF-1"}
+    files = [{"filename": "7501.pdf", "content": b64encode(b"%PDF-1.7").decode()}]
+    answer_body = {
+        "submissionId": submission.id,
+        "id": "a-1",
+        "status": "accepted",
+        "reference": "REF-1",
+        "files": files,
+    }
     for _ in range(2):
         harness.acknowledge(answer_body, at=OLD)
     first, second = (json.loads(each.body) for each in harness.take_messages("answers", 2))
     assert (first["submissionStatus"], first["recorded"], second["recorded"]) == ("accepted", True, False)
     (kept,) = harness.rows(Acknowledgement)
     assert (kept.id, kept.status, kept.reference) == ("a-1", "accepted", "REF-1")
+    (file,) = harness.rows(ConversationFile)
+    assert (kept.attachments, file.filename, file.author) == ([file.id], "7501.pdf", f"partner:{factories.BROKER}")
 
 
 @pytest.mark.parametrize(
@@ -362,6 +373,8 @@ def test_old_signed_acknowledgement_advances_the_submission_once(harness: Intake
         (lambda body: body | {"status": "paid"}, "VALIDATION_ERROR"),
         (lambda body: body | {"submissionId": "../../x"}, "VALIDATION_ERROR"),
         (lambda body: body | {"fields": [{"pointer": "/units/9", "message": "x"}]}, "NOT_IN_HANDOFF"),
+        (lambda body: body | {"files": [{"filename": "a.pdf"}]}, "VALIDATION_ERROR"),
+        (lambda body: body | {"files": [{"filename": "a", "content": "J" * MOST_BYTES}]}, "INVALID_REQUEST"),
     ],
 )
 def test_refused_acknowledgement_becomes_a_dead_letter_without_effect(
@@ -373,7 +386,7 @@ def test_refused_acknowledgement_becomes_a_dead_letter_without_effect(
     (reply,), (dead,) = harness.take_messages("answers"), harness.take_messages(queues.DEAD)
     assert json.loads(reply.body)["errorCode"] == code
     assert json.loads(dead.body) == body
-    assert harness.rows(Acknowledgement) == []
+    assert harness.rows(Acknowledgement) == harness.rows(ConversationFile) == []
 
 
 def test_forged_acknowledgement_has_no_effect_and_the_next_valid_one_counts(harness: IntakeHarness) -> None:

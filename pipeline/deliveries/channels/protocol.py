@@ -175,6 +175,10 @@ class Answers(Protocol):
         """Return the file, or None if it is gone."""
         ...
 
+    def read_attachment(self, name: str) -> AnswerFile | None:
+        """Return a file beside an answer that names it, or None if it is not there."""
+        ...
+
     def move_to_done(self, name: str) -> None:
         """Move a recorded file away."""
         ...

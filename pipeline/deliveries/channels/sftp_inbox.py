@@ -19,10 +19,13 @@ INBOX, DONE, REFUSED = "in", "done", "refused"
 
 MAX_FILES: Final = 200
 MAX_BYTES: Final = 64 * 1024
+#: The largest file beside an answer.
+ATTACHMENT_BYTES: Final = 20 * 1024 * 1024
 _MAX_NAMES: Final = 10_000
 
 #: The file names that are used in a path. The server is not trusted.
 _NAME = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{0,150}\.json")
+_ATTACHMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,149}")
 _PART: Final = b".part"
 _GONE: Final = (SFTPNoSuchFile, SFTPNoSuchPath)
 
@@ -42,6 +45,14 @@ class SftpAnswers(Answers):
     def read_file(self, name: str) -> AnswerFile | None:
         """Return the file, or None if it is gone."""
         return self._session.run(self._read_file(name))
+
+    def read_attachment(self, name: str) -> AnswerFile | None:
+        """Return a file beside an answer that names it, or None if it is not there."""
+        if not _ATTACHMENT.fullmatch(name) or name.endswith((".json", _PART.decode())) or name in (DONE, REFUSED):
+            return AnswerFile(
+                name, problem="its name is not safe; use letters, digits, `.`, `_` and `-`, and no `.json`"
+            )
+        return self._session.run(self._read_file(name, ATTACHMENT_BYTES))
 
     def move_to_done(self, name: str) -> None:
         """Move a recorded file to in/done/."""
@@ -69,21 +80,21 @@ class SftpAnswers(Answers):
         found.sort()
         return AnswerListing([name for _, name in found[:MAX_FILES]], ignored)
 
-    async def _read_file(self, name: str) -> AnswerFile | None:
-        path = f"{self._path}/{name}"
+    async def _read_file(self, name: str, max_bytes: int | None = None) -> AnswerFile | None:
+        path, most = f"{self._path}/{name}", max_bytes or MAX_BYTES
         try:
             kind = (await self._client.lstat(path)).type
             if kind not in (FILEXFER_TYPE_REGULAR, FILEXFER_TYPE_UNKNOWN):
                 return AnswerFile(name, problem="it is not a regular file")
-            body = await read_beginning(self._client, path, MAX_BYTES + 1)
+            body = await read_beginning(self._client, path, most + 1)
         except _GONE:
             return None
         except (SFTPConnectionLost, SFTPNoConnection):
             raise
         except SFTPError as error:
             return AnswerFile(name, problem=f"the server does not return it: {type(error).__name__}")
-        if len(body) > MAX_BYTES:
-            return AnswerFile(name, problem=f"it has more than {MAX_BYTES} bytes")
+        if len(body) > most:
+            return AnswerFile(name, problem=f"it has more than {most} bytes")
         return AnswerFile(name, body)
 
     async def _move_to_refused(self, name: str, reason: str) -> None:
@@ -98,7 +109,8 @@ class SftpAnswers(Answers):
         await ensure_folder(self._client, folder)
         place = f"{folder}/{name}"
         if await self._client.lexists(place):
-            place = f"{folder}/{name.removesuffix('.json')}-{secrets.token_hex(4)}.json"
+            stem, dot, suffix = name.rpartition(".")
+            place = f"{folder}/{stem}-{secrets.token_hex(4)}{dot}{suffix}"
         try:
             await self._client.rename(f"{self._path}/{name}", place)
         except _GONE:

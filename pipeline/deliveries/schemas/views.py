@@ -7,7 +7,7 @@ from pydantic import AwareDatetime, Field, StringConstraints, ValidationInfo, fi
 
 from pipeline.accounts.schemas import DeliveryView
 from pipeline.core.field_types import BoundedInstant
-from pipeline.deliveries.schemas.answers import AcknowledgementBody, HandoffAnswer
+from pipeline.deliveries.schemas.answers import MAX_ATTACHMENTS, AcknowledgementBody, HandoffAnswer
 from pipeline.deliveries.schemas.cloudevent import CloudEventEnvelope
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.exports.schemas.plan import StrictModel
@@ -133,17 +133,34 @@ class FileManifest(StrictModel):
     files: list[DeliveredFile]
 
 
+class SentFile(StrictModel):
+    """A file that goes with an answer in a queue or a file."""
+
+    filename: Annotated[str, StringConstraints(min_length=1, max_length=150)] = Field(
+        description="Its name; without `content`, the name of the file beside the answer"
+    )
+    content: str | None = Field(
+        None, description="Its bytes as base64; by SFTP they may be in a file beside the answer"
+    )
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = Field(
+        None, description="The SHA-256 of its bytes, to check"
+    )
+
+
 class SentAcknowledgement(AcknowledgementBody):
     """An answer in a queue or a file. It names the submission, because no URL names it."""
 
     submission_id: Annotated[str, StringConstraints(pattern=r"^sub_[0-9a-f]{32}$")] = Field(
         description="`submissionId` of the handoff"
     )
+    files: list[SentFile] = Field(
+        default_factory=list, max_length=MAX_ATTACHMENTS, description="Files that go with it, beside `attachments`"
+    )
 
     @property
     def answer(self) -> AcknowledgementBody:
-        """The answer without the submission's id."""
-        return AcknowledgementBody.model_validate(self.model_dump(exclude={"submission_id"}))
+        """The answer without the submission's id and the files."""
+        return AcknowledgementBody.model_validate(self.model_dump(exclude={"submission_id", "files"}))
 
 
 class AcknowledgementReceipt(StrictModel):
