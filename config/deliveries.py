@@ -14,6 +14,9 @@ Lead = Annotated[float, Field(ge=0)]
 _SMTP_URL = re.compile(
     r"(?P<scheme>smtp|smtp\+starttls|smtps)://(?P<user>[^\s:@/]+:[^\s@/]+@)?([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?"
 )
+_IMAP_URL = re.compile(
+    r"(?:imaps|imap\+starttls)://[^\s:@/]+:[^\s@/]+@(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[!-~]{0,200})?"
+)
 _MAILBOX = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@[A-Za-z0-9.-]+"
 _MAIL_FROM = re.compile(rf'[^\x00-\x1f\x7f<>"]+ <{_MAILBOX}>|{_MAILBOX}')
 
@@ -108,6 +111,16 @@ class DeliverySettings(BaseModel):
     )
     mail_link_days: Count = Field(7, description="Days that document links in an e-mail work")
 
+    imap_url: SecretStr | None = Field(
+        None,
+        description="Mailbox of answers to the e-mails: imaps:// or imap+starttls://, as in"
+        " imaps://user%40maple.example:password@host/INBOX; the service marks what it reads",
+    )
+    imap_trusted_server: str | None = Field(
+        None,
+        description="Name of the mail server in its `Authentication-Results`; if set, an answer needs `dmarc=pass`",
+    )
+
     connection_test_seconds: Seconds = Field(30, description="Total time of the connection test of one endpoint")
 
     # SFTP, and polling for answers
@@ -133,6 +146,10 @@ class DeliverySettings(BaseModel):
     def _check_mail(self) -> Self:
         if self.mail_from and not _MAIL_FROM.fullmatch(self.mail_from):
             raise ValueError("EXPORTS_MAIL_FROM must be an address, as in `Export desk <exports@maple.example>`")
+        if self.imap_url is not None and not _IMAP_URL.fullmatch(self.imap_url.get_secret_value()):
+            raise ValueError("EXPORTS_IMAP_URL must be a mailbox's URL, as in imaps://user:password@host/INBOX")
+        if self.imap_url is not None and not self.mail_from:
+            raise ValueError("EXPORTS_IMAP_URL needs the sender that is answered; set EXPORTS_MAIL_FROM too")
         if self.smtp_url is None:
             return self
         server = _SMTP_URL.fullmatch(self.smtp_url.get_secret_value())

@@ -2,7 +2,7 @@
 
 from config.celery import app
 from pipeline.core.runtime import process_runtime
-from pipeline.deliveries import polling
+from pipeline.deliveries import mail_replies, polling
 from pipeline.deliveries.channels.registry import load_channels
 from pipeline.deliveries.streams import sender
 from pipeline.workflow import dispatch
@@ -21,6 +21,12 @@ def deliver(subject_id: str, partner_id: str, channel: str) -> None:
 def poll_folder(account_id: str, partner_id: str, channel: str = "sftp") -> None:  # the default is of older messages
     """Read the customs broker's answers from its server."""
     polling.poll_folder(process_runtime(), account_id, partner_id, channel)
+
+
+@app.task(name="exports.read_mailbox")
+def read_mailbox() -> None:
+    """Read the answers to the e-mails from the mailbox."""
+    mail_replies.read_mailbox(process_runtime())
 
 
 @app.task(name="exports.poll_endpoint")

@@ -23,7 +23,7 @@ from pipeline.core.failpoints import failpoint
 from pipeline.core.metrics import count, observe, set_gauge
 from pipeline.core.runtime import Runtime, process_runtime, reject_weak_credentials
 from pipeline.customs import rules_reader
-from pipeline.deliveries import polling
+from pipeline.deliveries import mail_replies, polling
 from pipeline.deliveries.channels.queue import QueueChannel
 from pipeline.deliveries.submissions import overdue
 from pipeline.exports.metrics import DELIVERY, LAST_SWEEP, OVERDUE, POLL, STEP, SWEEP_ERRORS, SWEEP_SECONDS, SWEPT
@@ -173,6 +173,8 @@ def _poll_brokers(runtime: Runtime) -> int:
     polls = polling.take_due_polls(runtime)
     dispatch.publish_polls(polls)
     count(SWEPT, POLL, by=len(polls))
+    if mail_replies.take_turn(runtime):
+        dispatch.publish_mailbox()
     return len(polls)
 
 

@@ -69,6 +69,12 @@ SWEPT: Final = make_counter(
     "exports_swept_total", "Due work that sweeps found and published", work=(STEP, DELIVERY, OVERDUE, POLL)
 )
 
+#: What became of an e-mail in the mailbox of answers.
+RECORDED, REPEATED, LEFT = "recorded", "repeated", "left"
+MAIL_REPLIES: Final = make_counter(
+    "exports_mail_replies_total", "E-mails that were read, by result", result=(RECORDED, REPEATED, LEFT)
+)
+
 TASK_MESSAGES: Final = make_counter(
     "exports_task_messages_total", "Task messages for workers, by result", task=(), result=()
 )

@@ -26,6 +26,7 @@ from pipeline.customs.reference.content import RulesContent, packaged_rules, use
 from pipeline.customs.reference.ruleset import ruleset
 from pipeline.deliveries.channels import queue_durability, queue_reader
 from pipeline.deliveries.channels.email import EmailChannel
+from pipeline.deliveries.mail_replies import check_mailbox
 from pipeline.documents.pdf.supervisor import Renderer
 from pipeline.exports.models import Artifact
 from pipeline.exports.numbers import PREFIX_NEARLY_USED, find_most_used_prefix
@@ -355,6 +356,11 @@ CHECKS: Final[tuple[tuple[str, Callable[[Settings], str], str], ...]] = (
         "mail server",
         _mail_server,
         "Check EXPORTS_SMTP_URL: address, user and password. The server's certificate must be for its name; name that of its own authority in SSL_CERT_FILE.",
+    ),
+    (
+        "mailbox",
+        check_mailbox,
+        "Check EXPORTS_IMAP_URL: address, user, password and folder. The server's certificate must be for its name.",
     ),
     ("fonts", _fonts, "Restore templates/fonts/ from the release: documents use only these."),
     (

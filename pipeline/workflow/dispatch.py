@@ -102,6 +102,11 @@ def publish_polls(polls: Iterable[Poll]) -> None:
             return
 
 
+def publish_mailbox() -> None:
+    """Send a message to read the mailbox; an unsent one is due again soon."""
+    try_send(_task_signature("exports.read_mailbox"))
+
+
 def queue_capacity(limit: int, minimum: int, *queue_groups: Sequence[str]) -> list[int]:
     """Return for each queue group how many task messages may be added, so that it holds at most `limit`.
 

@@ -77,7 +77,7 @@ def test_misspelt_task_option_is_unknown() -> None:
 
 
 def test_every_step_has_one_task() -> None:
-    beside_the_steps = {"exports.deliver", "exports.poll_folder", "exports.poll_endpoint"}
+    beside_the_steps = {"exports.deliver", "exports.poll_folder", "exports.poll_endpoint", "exports.read_mailbox"}
     assert set(list_tasks()) == {f"exports.{name}" for name in STEPS_BY_NAME} | beside_the_steps
 
 
