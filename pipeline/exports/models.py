@@ -131,6 +131,18 @@ class Export(SQLModel, table=True):
             where=text("(amounts_differ AND purged_at IS NULL AND acknowledged_seq IS NOT NULL) IS TRUE"),
         ),
         partial_index(
+            "ix_exports_earlier_entry",
+            "account_id",
+            "id",
+            where=text("(earlier_entry AND purged_at IS NULL AND acknowledged_seq IS NULL) IS TRUE"),
+        ),
+        partial_index(
+            "ix_exports_earlier_acknowledged",
+            "account_id",
+            "id",
+            where=text("(earlier_entry AND purged_at IS NULL AND acknowledged_seq IS NOT NULL) IS TRUE"),
+        ),
+        partial_index(
             "uq_exports_supersedes_id", "supersedes_id", where=text("supersedes_id IS NOT NULL"), unique=True
         ),
     )
@@ -165,6 +177,7 @@ class Export(SQLModel, table=True):
     outcome: str = Outcome.IN_PROGRESS.value  # triggers keep it, on this table, on submissions and on deliveries
     quarantined: bool = False  # failed because its work killed workers or raised an unknown error
     amounts_differ: bool | None = None  # customs assessed other amounts than the estimate; else None
+    earlier_entry: bool | None = None  # it is superseded, and an entry that it left needs a person; else None
     acknowledged_seq: int | None = None  # the event by which a person acknowledged it; no fact needs a person since
     trace_parent: str | None = None  # of the request that was accepted; messages repeat it
     trace_state: str | None = None

@@ -19,6 +19,7 @@ from pipeline.deliveries.entries.entries import name_entries
 from pipeline.deliveries.entries.revisions import EarlierEntry, find_filed_entries
 from pipeline.deliveries.outbox import retractions
 from pipeline.deliveries.outbox.outbox import DeliveryStream
+from pipeline.deliveries.submissions.left_entries import mark_left
 from pipeline.documents.repository import PURGED
 from pipeline.exports import events, queries
 from pipeline.exports.audit_trail import Action, record_act
@@ -220,9 +221,12 @@ def _check_amendable(old: Export, newest: Export) -> None:
         raise InvalidState(f"export {old.id} is {old.state} and cannot be amended; send the plan with a new batch id")
 
 
-def _check_not_filed(session: Session, new: NewExport) -> None:
+def _find_filed(session: Session, new: NewExport) -> list[EarlierEntry]:
     same = {unit.package_number: unit.same_since for unit in new.rows.units if unit.package_number is not None}
-    filed = find_filed_entries(session, new.rows.export, same)
+    return find_filed_entries(session, new.rows.export, same)
+
+
+def _check_not_filed(filed: Sequence[EarlierEntry]) -> None:
     if filed:
         named = name_entries((each.customs_package_number, each.entry_number) for each in filed[:20])
         raise EntryFiled(
@@ -257,8 +261,9 @@ def _supersede(
         raise ConcurrentWrite
     if precondition is not None:
         precondition(read_model.read_export(session, caller.account_id, old.id))
+    filed = _find_filed(session, new)
     if not correct:
-        _check_not_filed(session, new)
+        _check_not_filed(filed)
     transition_export(session, old.id, ExportState.SUPERSEDED, hold_seq=None)
     session.execute(
         update(Step)
@@ -271,5 +276,8 @@ def _supersede(
     planned = {(unit.unit_ref, package.package_ref) for unit in new.hashed.plan.units for package in unit.packages}
     enqueued = retractions.retract_superseded(session, old, by, planned)
     fact = {"supersededBy": by.id, "revision": by.revision, **enqueued.fact}
+    if by.broker_id != old.broker_id and any(each.export_id == old.id for each in filed):
+        # Until the old customs broker cancels its entry, both may file one.
+        fact |= mark_left(session, old.id, needs_person=True)
     events.append(session, old.id, caller.actor, [NewEvent(EventType.EXPORT_AMENDED, fact)])
     return enqueued.streams

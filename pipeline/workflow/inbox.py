@@ -23,6 +23,7 @@ from pipeline.exports.schemas.export import AcknowledgedView
 from pipeline.exports.schemas.inbox import Cause, InboxItem, InboxView
 from pipeline.exports.states import ACKNOWLEDGEABLE, DeliveryState, Outcome
 from pipeline.workflow.dead_letters import describe_export, find_dead, load_acknowledged, select_dead
+from pipeline.workflow.left_entries import find_left, select_left
 
 #: The most items of one cause that are listed, those of the oldest exports.
 MOST_ITEMS: Final = 200
@@ -126,6 +127,7 @@ def open_items(account_id: SQLColumnExpression[str]) -> Iterator[Select[Any]]:
     for outcome in dict.fromkeys(_CAUSES.values()):
         yield _select_exports(account_id, outcome, col(Export.id))
     yield select(col(Export.id)).where(col(Export.account_id) == account_id, _DIFFERS[False])
+    yield select_left(account_id, col(Export.id))
     yield select_dead(account_id, col(Delivery.id))
     yield _select_paused(account_id, col(Partner.id))
 
@@ -148,6 +150,8 @@ def _find_items(
             yield _describe_answers(session, each, rows, seen)
     if cause in (None, Cause.AMOUNTS_DIFFER):
         yield _find_differences(session, account_id, acknowledged=acknowledged, limit=limit)
+    if cause in (None, Cause.EARLIER_ENTRY):
+        yield find_left(session, account_id, acknowledged=acknowledged, limit=limit)
     if cause in (None, Cause.DEAD_LETTER):
         yield find_dead(session, account_id, acknowledged=acknowledged, limit=limit)
     if cause in (None, Cause.PAUSED) and not acknowledged:

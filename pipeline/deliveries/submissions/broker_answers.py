@@ -25,6 +25,7 @@ from pipeline.deliveries.schemas.views import AcknowledgementReceipt
 from pipeline.deliveries.submissions import attachments, submissions
 from pipeline.deliveries.submissions.answer_fold import AnsweredHandoff, find_handoff, write_answer
 from pipeline.deliveries.submissions.carried_answers import relay_answer
+from pipeline.deliveries.submissions.left_entries import judge_left, mark_left
 from pipeline.exports import events
 from pipeline.exports.audit_trail import Action, record_act
 from pipeline.exports.events import EventType, NewEvent
@@ -85,8 +86,11 @@ def _record_prepared(
     fact = written.fact | {"receivedAt": format_utc(found.arrival), **said, "outcome": outcome.value}
     status = AnswerStatus(answer.status)
     crosses = fact["moved"] and written.after.state is SubmissionState.NOT_WITHDRAWN
-    goes_on = found.superseded and relay_answer(session, settings, found, answer, row, actor)
-    if not goes_on:  # else the messages of the newest revision say it
+    later = relay_answer(session, settings, found, answer, row, actor) if found.superseded else None
+    needs_person = None if later is None else judge_left(status, written.change.after, later)
+    if needs_person is not None:
+        fact |= mark_left(session, found.export_id, needs_person=needs_person)
+    if later is None or later.concerns:  # else the messages of the newest revision say it
         fact |= answer_messages.enqueue_answer(
             session,
             submission_id,

@@ -5,9 +5,10 @@ it came to, as in `1~R-7`: no customs broker can send such an id.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import insert, select
+from sqlalchemy import Row, insert, select
 from sqlmodel import Session
 
 from config.settings import Settings
@@ -26,7 +27,7 @@ from pipeline.deliveries.submissions.answer_fold import AnsweredHandoff, find_ha
 from pipeline.exports import events
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Export
-from pipeline.exports.states import SubmissionState
+from pipeline.exports.states import ACTIVE_STATES, ExportState, SubmissionState
 
 _answers, _exports, _submissions = (table(model).c for model in (Acknowledgement, Export, BrokerSubmission))
 
@@ -49,6 +50,17 @@ _MEMBERS: Final[Mapping[str, str]] = {
     "assessed": "assessed",
     "comparison": "comparison",
 }
+
+
+@dataclass(frozen=True)
+class LaterRevisions:
+    """What the revisions after a superseded one are to its entries."""
+
+    marked: bool  # a person must look at the entries that do not go on
+    left: Sequence[str]  # the customs packages whose entries do not go on
+    concerns: Sequence[str]  # those of them that the answer is about
+    reassigned: bool  # another customs broker has the newest revision
+    prepares: bool  # the next handoff is still to come, and will say what the answer says
 
 
 def carry_answers(
@@ -103,47 +115,54 @@ def relay_answer(
     answer: AcknowledgementBody,
     row: Mapping[str, Any],
     actor: str,
-) -> bool:
-    """Copy an answer to a superseded handoff into the newest one, for the units that did not change since.
+) -> LaterRevisions:
+    """Copy an answer to a superseded handoff into the later ones, for the units that did not change since.
 
-    Return whether each package that the answer is about goes on there. The caller has locked the earlier export.
+    Each handoff that kept an entry says what is known of it, so that the next correction says it too. Only the newest one
+    notifies people. Return what the later revisions are. The caller has locked the earlier export.
     """
-    newest = _find_newest(session, earlier)
-    if newest is None:
-        return False
-    submission_id, export_id, revision = newest
-    # The handoff is committed, so its transaction does not wait for the lock of the earlier export.
-    events.lock_export(session, export_id)
-    target = find_handoff(session, submission_id)
-    if target.purged_at is not None or target.partner_id != earlier.partner_id:
-        return False
-    numbers = [
-        number for number, since in read_same(session, export_id).items() if since is not None and since <= revision
-    ]
-    about = row["packages"] or entries.read_package_numbers(session, earlier.export_id)
-    copied = _copy_answer(row, submission_id, revision, numbers, about)
-    if copied is not None:
-        for event in _write_copy(session, settings, target, answer, copied):
-            events.append(session, export_id, actor, [event])
-    return set(about) <= set(numbers)
-
-
-def _find_newest(session: Session, earlier: AnsweredHandoff) -> tuple[str, str, int] | None:
-    """Return the newest later handoff of the batch, its export, and the revision of the earlier one."""
     old = session.get_one(Export, earlier.export_id)
-    row = session.execute(
-        select(_submissions.id, _exports.id)
-        .join_from(table(Export), table(BrokerSubmission), _submissions.export_id == _exports.id)
+    later = _find_later(session, old)
+    packages = entries.read_package_numbers(session, earlier.export_id)
+    about, left = row["packages"] or packages, packages
+    handoffs = [each for each in later if each.submission_id is not None]
+    for each in handoffs:
+        # The handoff is committed, so its transaction does not wait for the lock of an earlier export.
+        events.lock_export(session, each.id)
+        target = find_handoff(session, each.submission_id)
+        if target.purged_at is not None:
+            continue
+        since = read_same(session, each.id)
+        kept = [number for number, same in since.items() if same is not None and same <= old.revision]
+        left = [number for number in packages if number not in kept]
+        copied = _copy_answer(row, target.submission_id, old.revision, kept, about)
+        if copied is not None:
+            notifies = each is handoffs[-1]
+            for event in _write_copy(session, settings, target, answer, copied, notifies=notifies):
+                events.append(session, each.id, actor, [event])
+    newest = later[-1]
+    return LaterRevisions(
+        marked=bool(old.earlier_entry),
+        left=left,
+        concerns=[number for number in left if number in about],
+        reassigned=newest.broker_id != earlier.partner_id,
+        prepares=not handoffs and newest.state in {*ACTIVE_STATES, ExportState.FAILED.value},
+    )
+
+
+def _find_later(session: Session, old: Export) -> Sequence[Row[Any]]:
+    """Return the later revisions of an export in order, each with its handoff if it has one."""
+    return session.execute(
+        select(_exports.id, _exports.state, _exports.broker_id, _submissions.id.label("submission_id"))
+        .join_from(table(Export), table(BrokerSubmission), _submissions.export_id == _exports.id, isouter=True)
         .where(
             _exports.account_id == old.account_id,
             _exports.batch_id == old.batch_id,
             _exports.test == old.test,
             _exports.revision > old.revision,
         )
-        .order_by(_exports.revision.desc())
-        .limit(1)
-    ).first()
-    return None if row is None else (row[0], row[1], old.revision)
+        .order_by(_exports.revision)
+    ).all()
 
 
 def _write_copy(
@@ -152,13 +171,18 @@ def _write_copy(
     target: AnsweredHandoff,
     answer: AcknowledgementBody,
     copied: Mapping[str, Any],
+    *,
+    notifies: bool,
 ) -> Iterator[NewEvent]:
     written = write_answer(session, settings, target, copied, carried=True)
     if written is None:
         return
     outcome = read_outcome(session, target.export_id)
-    body = answer.model_copy(update={"id": copied["id"], "customs_package_numbers": copied["packages"], "fields": []})
     fact = written.fact | {"outcome": outcome.value}
+    if not notifies:
+        yield _build_event(copied, fact)
+        return
+    body = answer.model_copy(update={"id": copied["id"], "customs_package_numbers": copied["packages"], "fields": []})
     fact |= answer_messages.enqueue_answer(
         session,
         target.submission_id,

@@ -23,6 +23,7 @@ class Cause(StrEnum):
     QUERY = "query"
     HELD = "held"
     AMOUNTS_DIFFER = "amounts_differ"
+    EARLIER_ENTRY = "earlier_entry"
     DEAD_LETTER = "dead_letter"
     PAUSED = "paused"
 
@@ -53,6 +54,7 @@ REMEDIES: Final[Mapping[Cause, tuple[Remedy, ...]]] = {
     Cause.QUERY: (Remedy.REPLY, Remedy.AMEND, Remedy.ACKNOWLEDGE),
     Cause.HELD: (Remedy.ACKNOWLEDGE,),
     Cause.AMOUNTS_DIFFER: (Remedy.REPLY, Remedy.ACKNOWLEDGE),
+    Cause.EARLIER_ENTRY: (Remedy.ACKNOWLEDGE,),
     Cause.DEAD_LETTER: (Remedy.RESEND, Remedy.TEST, Remedy.ACKNOWLEDGE),
     Cause.PAUSED: (Remedy.RESUME, Remedy.TEST),
 }

@@ -83,6 +83,7 @@ class ExportHistory:
     failed_step: tuple[int, str] | None = None
     cancelled: bool = False
     superseded: bool = False
+    earlier_entry: bool = False  # it is superseded, and an entry that it left needs a person
     unsent_cancelled_seq: int | None = None  # the number of the event that cancelled unsent deliveries
     enqueued: list[EnqueuedMessages] = field(default_factory=list)
     broker_answers: list[tuple[datetime, EventData]] = field(default_factory=list)
@@ -169,6 +170,7 @@ def fold_log(export_id: str, log: Iterable[Event]) -> ExportHistory:
                 folded.acknowledged_seq = event.seq
             elif kind in REOPENING:
                 folded.acknowledged_seq = None
+            folded.earlier_entry = event.data.get("earlierEntry", folded.earlier_entry)
             if kind is EventType.FILE_ATTACHED:
                 folded.files.append((event.at, event.actor, event.data))
             if "messagesDigest" in event.data:

@@ -147,6 +147,7 @@ def _export_row(facts: ExportFacts) -> ExpectedRow:
         "quarantined": history.quarantined,
         "acknowledged_seq": history.acknowledged_seq,
         "amounts_differ": (bool(history.broker_answers) and any_differs(history.fold_entries())) or None,
+        "earlier_entry": history.earlier_entry or None,
         "hold_seq": history.hold_seq,
         "withdrawal_seq": history.withdrawal_seq,
         "purged_at": history.purged_at,

@@ -10,13 +10,16 @@ from pipeline.core.failpoints import hooks
 from pipeline.deliveries.handoff import prepare_handoff, write_handoff
 from pipeline.deliveries.models import BrokerSubmission
 from pipeline.deliveries.schemas.messages import MessageType
+from pipeline.exports.schemas.inbox import Cause
 from pipeline.exports.schemas.submissions import BrokerSubmissionView
 from pipeline.exports.step_context import load_context
+from pipeline.workflow.acknowledgements import acknowledge_export
 from tests.deliveries.entries.test_entries import answer, packages, read
 from tests.ops.rebuild.test_rebuild import differences
 from tests.support import factories
 from tests.workflow.conftest import WorkflowHarness
 from tests.workflow.revisions import execute_export, make_amendment, read_messages
+from tests.workflow.test_acknowledgements import list_items
 
 PLAN = factories.plan(units=2)
 
@@ -161,3 +164,64 @@ def test_answer_during_the_handoff_is_in_it(workflow: WorkflowHarness) -> None:
     (ready,) = read_messages(workflow, new, MessageType.HANDOFF_READY)
     assert [each["entryNumber"] for each in ready["corrects"]] == ["ABC-1"]
     assert ready["units"][1]["kept"]["status"] == "accepted"
+
+
+def left(workflow: WorkflowHarness) -> list[tuple[str | None, str]]:
+    return [(each.partner_id, each.text.partition(": ")[2]) for each in list_items(workflow, cause=Cause.EARLIER_ENTRY)]
+
+
+def test_late_answer_about_a_corrected_entry_needs_a_person(workflow: WorkflowHarness) -> None:
+    old = execute_export(workflow, PLAN)
+    first, second = packages(workflow, old)
+    answer(workflow, old, "a-1", "filed", entryNumber="ABC-1")
+    new = amend(workflow, old, change(0), correct=True)
+    answer(workflow, old, "a-2", "accepted", first)
+    answer(workflow, old, "a-3", "released", second)
+    assert left(workflow) == []
+    answer(workflow, old, "a-4", "released", first)
+    assert left(workflow) == [("br_sandbox", f"{first} (ABC-1): released")]
+    acknowledge_export(workflow.runtime, factories.ACCOUNT, old, "key:k")
+    assert left(workflow) == []
+    answer(workflow, old, "a-5", "cancelled", first)
+    assert left(workflow) == [("br_sandbox", f"{first} (ABC-1): cancelled")]
+    assert [*differences(workflow, old), *differences(workflow, new)] == []
+
+
+def test_late_answer_follows_the_revisions_that_kept_the_entry(workflow: WorkflowHarness) -> None:
+    old = execute_export(workflow, PLAN)
+    first = packages(workflow, old)[0]
+    answer(workflow, old, "a-1", "filed", entryNumber="ABC-1")
+    second = amend(workflow, old, same_in_other_words())
+    workflow.finish(second)
+    third = make_amendment(workflow, second, change(0), correct=True).export_id
+    answer(workflow, old, "a-2", "released", first)
+    assert headlines(workflow, second) == ["released", "filed"]
+    assert left(workflow) == []  # the handoff of the third says it
+    workflow.finish(third)
+    (ready,) = read_messages(workflow, third, MessageType.HANDOFF_READY)
+    assert [(each["revision"], each["status"]) for each in ready["corrects"]] == [(2, "released")]
+    answer(workflow, old, "a-3", "held", first, hold={"holder": "cbp"})
+    assert headlines(workflow, second) == ["held", "filed"]
+    assert left(workflow) == [("br_sandbox", f"{first} (ABC-1): held")]
+    assert [each for name in (old, second, third) for each in differences(workflow, name)] == []
+
+
+@pytest.mark.parametrize("filed_first", [False, True])
+def test_old_broker_of_a_reassigned_export_confirms_or_files(workflow: WorkflowHarness, *, filed_first: bool) -> None:
+    another = NewPartner(id="br_2", name="Another", kind="customs_broker", path="byob", live=True)
+    partners.create_partner(workflow.runtime, factories.ACCOUNT, another)
+    old = execute_export(workflow)
+    (package,) = packages(workflow, old)
+    if filed_first:
+        answer(workflow, old, "a-1", "filed", entryNumber="ABC-1")
+    new = make_amendment(workflow, old, factories.plan(broker="br_2"), correct=filed_first).export_id
+    assert bool(left(workflow)) is filed_first
+    answer(workflow, old, "a-2", "withdrawn")
+    assert bool(left(workflow)) is filed_first  # what is filed must be cancelled
+    if not filed_first:
+        answer(workflow, old, "a-1", "filed", entryNumber="ABC-1")
+    assert left(workflow) == [("br_sandbox", f"{package} (ABC-1): filed")]
+    answer(workflow, old, "a-3", "cancelled")
+    assert left(workflow) == []
+    assert handoff(workflow, old).entries[0].headline in ("cancelled", "withdrawn")
+    assert [*differences(workflow, old), *differences(workflow, new)] == []

@@ -21,6 +21,7 @@ _TITLES: Final = {
     Cause.QUERY: "Query",
     Cause.HELD: "Held by customs",
     Cause.AMOUNTS_DIFFER: "Assessed otherwise than estimated",
+    Cause.EARLIER_ENTRY: "Entry of an earlier revision",
     Cause.DEAD_LETTER: "Not delivered",
     Cause.PAUSED: "Paused",
 }
