@@ -12,6 +12,7 @@ from pipeline.core.errors import NotFound
 from pipeline.core.findings import Finding
 from pipeline.deliveries.entries.entries import count_headlines
 from pipeline.deliveries.entries.facets import describe_headlines
+from pipeline.deliveries.entries.revisions import EarlierEntry, find_filed_entries, read_same
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
 from pipeline.deliveries.outcomes import is_quarantined, read_outcome
 from pipeline.deliveries.submissions.conversation import EMPTY, read_newest
@@ -37,7 +38,7 @@ from pipeline.exports.schemas.export import (
     TreatmentView,
     UnitView,
 )
-from pipeline.exports.schemas.submissions import ConversationPage
+from pipeline.exports.schemas.submissions import ConversationPage, EarlierEntryView
 from pipeline.exports.states import ExportState, Outcome, StepState
 from pipeline.workflow.delivery_tallies import (
     DeliveryTally,
@@ -69,6 +70,7 @@ class ExportRows:
     headlines: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # by submission
     treatments: Sequence[LineTreatment] = ()
     treatment_count: int = 0
+    earlier_entries: Sequence[EarlierEntry] = ()
     superseded_by: str | None = None
     acknowledged: Event | None = None
     hold: PersonsRequestView | None = None
@@ -151,6 +153,9 @@ def load_export_rows(
             select(func.count()).select_from(LineTreatment).where(col(LineTreatment.export_id) == export_id)
         )
         or 0,
+        earlier_entries=find_filed_entries(session, export, read_same(session, export_id), cancelled=True)
+        if export.revision > 1
+        else (),
         superseded_by=session.exec(select(Export.id).where(col(Export.supersedes_id) == export_id)).first()
         if export.state == ExportState.SUPERSEDED.value
         else None,
@@ -245,6 +250,7 @@ def build_view(rows: ExportRows) -> ExportView:
         notifications=notifications,
         broker_submission=submissions[0] if submissions else None,
         broker_submissions=submissions,
+        earlier_entries=[EarlierEntryView.model_validate(each) for each in rows.earlier_entries],
         conversation=rows.conversation.items,
         conversation_total=rows.conversation.total,
         events=[event_view(event) for event in rows.events],

@@ -102,10 +102,13 @@ def find_kept_entries(session: Session, export_id: str, earlier: EarlierHandoff)
     ]
 
 
-def find_filed_entries(session: Session, of: Revision, same: Mapping[str, int | None]) -> list[EarlierEntry]:
+def find_filed_entries(
+    session: Session, of: Revision, same: Mapping[str, int | None], *, cancelled: bool = False
+) -> list[EarlierEntry]:
     """Return the filed entries of earlier revisions that do not go on in this one, in the order of revisions and units.
 
-    `same` says since which revision the customs package of each number is the same. A cancelled entry counts as not filed.
+    `same` says since which revision the customs package of each number is the same. A cancelled entry counts only with
+    `cancelled`.
     """
     query = (
         select(
@@ -125,18 +128,23 @@ def find_filed_entries(session: Session, of: Revision, same: Mapping[str, int | 
         .where(*_is_earlier(of))
         .order_by(_exports.revision, _units.unit_no)
     )
+
+    def counts(row: Any) -> bool:
+        facets = _read_facets(row)
+        return facets.is_filed or (cancelled and facets.release is not None)
+
     counting: dict[str, Any] = {}
     for row in session.execute(query):
         before = counting.get(row.package_number)
         # An entry that goes on in a later handoff is as the later one says.
-        if _read_facets(row).is_filed or (before is not None and _is_same(row.same_since, before.revision)):
+        if counts(row) or (before is not None and _is_same(row.same_since, before.revision)):
             counting[row.package_number] = row
     return [
         EarlierEntry(
             row.export_id, row.revision, row.submission_id, row.unit_ref, number, row.entry_number, row.headline
         )
         for number, row in counting.items()
-        if _read_facets(row).is_filed and not _is_same(same.get(number), row.revision)
+        if counts(row) and not _is_same(same.get(number), row.revision)
     ]
 
 

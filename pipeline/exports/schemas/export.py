@@ -8,7 +8,7 @@ from pydantic import Field
 
 from pipeline.core.findings import Finding, RuleCount
 from pipeline.exports.schemas.plan import AccountId, BatchId, LongText, PartnerId, Plan, Sha256, StrictModel
-from pipeline.exports.schemas.submissions import BrokerSubmissionView, ConversationItem
+from pipeline.exports.schemas.submissions import BrokerSubmissionView, ConversationItem, EarlierEntryView
 from pipeline.exports.schemas.view import View
 from pipeline.exports.states import ExportState, Outcome, StepState
 
@@ -289,6 +289,10 @@ class ExportView(View):
     notifications: list[NotificationView]
     broker_submission: BrokerSubmissionView | None = Field(description="The first of `broker_submissions`")
     broker_submissions: list[BrokerSubmissionView]
+    earlier_entries: list[EarlierEntryView] = Field(
+        default_factory=list,
+        description="Entries that were filed for earlier revisions and do not go on in this one, as they are now",
+    )
     conversation: list[ConversationItem] = Field(
         default_factory=list,
         description="The newest items of the conversation with the customs broker, in order; `links.conversation` has all",

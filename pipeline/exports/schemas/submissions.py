@@ -26,6 +26,18 @@ class EntryView(View):
     )
 
 
+class EarlierEntryView(View):
+    """An entry that was filed for an earlier revision, and does not go on in this one."""
+
+    export_id: str
+    revision: int
+    submission_id: str
+    unit_ref: str
+    customs_package_number: str
+    entry_number: str | None
+    status: str = Field(description="The headline of the entry as its handoff's answers say it now")
+
+
 class AttachmentView(View):
     """A file that goes with an answer or a message."""
 

@@ -111,6 +111,9 @@ def render_export(export: ExportView) -> Iterator[RenderableType]:
     for submission in export.broker_submissions:
         yield ""
         yield format_submission(submission)
+    for earlier in export.earlier_entries:
+        name = f"earlier entry {earlier.entry_number or 'without a number'} of {earlier.customs_package_number}"
+        yield Text(f"{name}, revision {earlier.revision}: {earlier.status.replace('_', ' ')}")
     if any(each.side == "exporter" for each in export.conversation):
         yield ""
         shown = len(export.conversation)

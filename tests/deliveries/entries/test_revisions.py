@@ -184,6 +184,9 @@ def test_late_answer_about_a_corrected_entry_needs_a_person(workflow: WorkflowHa
     assert left(workflow) == []
     answer(workflow, old, "a-5", "cancelled", first)
     assert left(workflow) == [("br_sandbox", f"{first} (ABC-1): cancelled")]
+    assert [(each.entry_number, each.status) for each in read(workflow, new).earlier_entries] == [
+        ("ABC-1", "cancelled")
+    ]
     assert [*differences(workflow, old), *differences(workflow, new)] == []
 
 
