@@ -7,9 +7,11 @@ from pipeline.accounts import partners
 from pipeline.accounts.schemas import NewPartner
 from pipeline.core.errors import DatabaseBusy, EntryFiled
 from pipeline.core.failpoints import hooks
+from pipeline.deliveries.email.earlier import describe_earlier, describe_purpose, list_changes
 from pipeline.deliveries.handoff import prepare_handoff, write_handoff
 from pipeline.deliveries.models import BrokerSubmission
 from pipeline.deliveries.schemas.messages import MessageType
+from pipeline.deliveries.schemas.to_broker import HandoffReady
 from pipeline.exports.schemas.inbox import Cause
 from pipeline.exports.schemas.submissions import BrokerSubmissionView
 from pipeline.exports.step_context import load_context
@@ -228,3 +230,24 @@ def test_old_broker_of_a_reassigned_export_confirms_or_files(workflow: WorkflowH
     assert left(workflow) == []
     assert handoff(workflow, old).entries[0].headline in ("cancelled", "withdrawn")
     assert [*differences(workflow, old), *differences(workflow, new)] == []
+
+
+@pytest.mark.parametrize("removes", [False, True])
+def test_email_says_what_becomes_of_each_earlier_entry(workflow: WorkflowHarness, *, removes: bool) -> None:
+    old = execute_export(workflow, PLAN)
+    first, second = packages(workflow, old)
+    answer(workflow, old, "a-1", "filed", first, entryNumber="ABC-1")
+    answer(workflow, old, "a-2", "customs_accepted", second, entryNumber="ABC-2")
+    plan = change(0)
+    plan["units"] = plan["units"][1:] if removes else plan["units"]
+    (ready,) = read_messages(workflow, amend(workflow, old, plan, correct=True), MessageType.HANDOFF_READY)
+    message = HandoffReady.model_validate({name: value for name, value in ready.items() if name != "id"})
+    does = "The new revision does not have these goods. Ask the sender what becomes of it" if removes else "Correct it"
+    assert describe_purpose(message)[0] == "Correction"
+    assert list(describe_earlier(message)) == [
+        "It replaces revision 1. Do not file that revision.",
+        f"{second} did not change since revision 1. Its entry ABC-2 (customs accepted) goes on: file no second one.",
+        f"{first} has entry ABC-1 (filed). {does}, and file no second one.",
+    ]
+    rows = [row for section in list_changes(message) for row in section.facts]
+    assert [value for _, value in rows] == ([] if removes else ["none -> PO-2"])
