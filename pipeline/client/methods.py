@@ -155,6 +155,7 @@ class ApiMethods:
     reopen_delivery: Final = Operation(operator_requests.reopen_delivery)
     replay: Final = Listing(operator_requests.replay)
     acknowledge: Final = Operation(operator_requests.acknowledge)
+    sandbox_answer: Final = Operation(operator_requests.sandbox_answer)
     sandbox_handoffs: Final = Listing(operator_requests.sandbox_handoffs)
 
     whoami: Final = Operation(operator_requests.whoami)

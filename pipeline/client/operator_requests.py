@@ -20,6 +20,7 @@ from pipeline.accounts.schemas import (
     RotatedSecret,
     SecretRotation,
 )
+from pipeline.client.export_requests import export_path
 from pipeline.client.request import Call, ResultPage, RetryWhen, encode_segment, get, parse_as, to_request_body
 from pipeline.customs.schemas import LineDecision, NewWaiver, TariffNumberView, WaiverList, WaiverView
 from pipeline.deliveries.schemas.answers import AcknowledgementBody
@@ -138,6 +139,14 @@ def replay(partner: str, request: ReplayRequest) -> ResultPage[ReplayReport]:
 def acknowledge(submission: str, answer: AcknowledgementBody) -> Call[AcknowledgementReceipt]:
     """Record the customs broker's answer to a handoff, once by its `id`, however often it is sent."""
     path = f"api/broker-submissions/{encode_segment(submission)}/acknowledgements"
+    return Call(
+        "POST", path, parse_as(AcknowledgementReceipt), json=to_request_body(answer), retry_when=RetryWhen.ALWAYS
+    )
+
+
+def sandbox_answer(export: str, answer: AcknowledgementBody) -> Call[AcknowledgementReceipt]:
+    """Let the sandbox broker answer the handoff of a test export now; a repeat with the same id changes nothing."""
+    path = f"{export_path(export)}/sandbox-answers"
     return Call(
         "POST", path, parse_as(AcknowledgementReceipt), json=to_request_body(answer), retry_when=RetryWhen.ALWAYS
     )

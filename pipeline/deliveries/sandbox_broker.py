@@ -185,11 +185,22 @@ def _add_amounts(runtime: Runtime, submission_id: str, handoff: ScriptedHandoff)
     for unit_no, script in enumerate(handoff.scripts, start=1):
         if script.files:
             packages = () if handoff.is_whole else handoff.packages[unit_no - 1 : unit_no]
-            estimate = read_estimate(runtime, submission_id, packages, strict=False)
-            assessed = None if estimate is None else assess_as_estimated(estimate)
+            assessed = assess_entry(runtime, submission_id, packages)
             if assessed is not None:
                 amounts[unit_no] = change_amounts(assessed) if script.changes_amounts else assessed
     return replace(handoff, amounts=amounts)
+
+
+def assess_entry(runtime: Runtime, submission_id: str, packages: Sequence[str]) -> AssessedAmounts | None:
+    """Return the amounts that the estimate of the packages' entry has, None if it is not known."""
+    estimate = read_estimate(runtime, submission_id, packages, strict=False)
+    return None if estimate is None else assess_as_estimated(estimate)
+
+
+def load_handoff(runtime: Runtime, row: SandboxHandoff) -> ScriptedHandoff:
+    """Return the handoff that the sandbox received, with its scripts."""
+    with runtime.db.read() as session:
+        return _load_handoff(session, row)
 
 
 def list_handoffs(runtime: Runtime, account_id: str, *, after: str | None = None, limit: int = 50) -> SandboxPage:

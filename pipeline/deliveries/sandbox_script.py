@@ -7,18 +7,17 @@ from typing import Final, Literal
 from zlib import crc32
 
 from pipeline.core.money import to_decimal
-from pipeline.deliveries.schemas.answers import AcknowledgementBody, FieldAnswer, HandoffAnswer
+from pipeline.deliveries.schemas.answers import AcknowledgementBody, FieldAnswer, HandoffAnswer, StatusName
 from pipeline.exports.schemas.assessment import AssessedAmounts, AssessedFee
 from pipeline.exports.schemas.entry_filing import entry_check_digit, format_entry_number
 
 Via = Literal["borderbuddy", "webhook"]
-SandboxStatus = Literal["accepted", "rejected", "query", "held", "filed", "released", "withdrawn"]
 
 #: The prefix of the sandbox's handoff ids.
 HANDOFF_PREFIX: Final = "sbx-"
 
 #: The statuses that each letter asks for. Any other letter accepts.
-_STATUSES: Final[Mapping[str, tuple[SandboxStatus, ...]]] = {
+_STATUSES: Final[Mapping[str, tuple[StatusName, ...]]] = {
     "R": ("rejected",),
     "Q": ("query",),
     "P": (),
@@ -31,10 +30,35 @@ _STATUSES: Final[Mapping[str, tuple[SandboxStatus, ...]]] = {
     "X": ("accepted", "filed", "released", "held"),
 }
 
-#: The letters whose answers always come later, by default after one second.
-_LATE: Final = frozenset("DHWECXM")
+#: The statuses of letters that count only with a digit after them: real numbers begin with them, such as INV-7.
+_WITH_DIGIT: Final[Mapping[str, tuple[StatusName, ...]]] = {
+    "B": ("accepted", "filed", "bill_unmatched", "bill_matched"),
+    "G": ("accepted", "filed", "customs_accepted", "admissible", "released"),
+    "I": ("accepted", "filed", "replaced"),
+    "J": ("accepted", "filed", "released", "summary_filed", "summary_documents_requested"),
+    "K": ("accepted", "filed", "cancelled"),
+    "L": ("accepted", "filed", "held", "hold_removed", "released"),
+    "N": ("accepted", "filed", "not_released"),
+    "O": ("remark",),
+    "S": ("accepted", "filed", "released", "summary_filed", "summary_paid", "summary_liquidated"),
+    "T": ("accepted", "filed", "detained"),
+    "U": ("accepted", "filed", "refused"),
+    "V": ("accepted", "filed", "released", "summary_filed", "summary_corrected"),
+    "Y": ("accepted", "filed", "released", "summary_filed", "summary_rejected"),
+    "Z": ("accepted", "filed", "seized"),
+}
 
-_MESSAGES: Final[Mapping[SandboxStatus, str]] = {
+#: The letters whose answers always come later, by default after one second.
+_LATE: Final = frozenset("DHWECXM").union(_WITH_DIGIT)
+
+#: What letters do that their statuses do not say.
+_NOTES: Final[Mapping[str, str]] = {
+    "P": "taken, and never answered",
+    "F": "503 at every attempt",
+    "M": "accepted, filed with other amounts than the estimate",
+}
+
+_MESSAGES: Final[Mapping[StatusName, str]] = {
     "accepted": "Accepted by the sandbox broker.",
     "rejected": "Rejected by the sandbox broker: two fields need a correction.",
     "query": "The sandbox broker asks about one field.",
@@ -44,15 +68,18 @@ _MESSAGES: Final[Mapping[SandboxStatus, str]] = {
     "withdrawn": "The sandbox broker files no entry.",
 }
 
-#: The published outcome of each last status. Its readers know no other words.
-_OUTCOMES: Final[Mapping[SandboxStatus, str]] = {
-    "accepted": "accepted",
+#: The published outcome of each last status; that of any other is `accepted`. Its readers know no other words.
+_OUTCOMES: Final[Mapping[StatusName, str]] = {
     "rejected": "rejected",
     "query": "query",
     "held": "held",
-    "filed": "accepted",
-    "released": "accepted",
     "withdrawn": "rejected",
+    "remark": "none",
+    "not_released": "held",
+    "detained": "held",
+    "cancelled": "rejected",
+    "refused": "rejected",
+    "seized": "rejected",
 }
 _WORST_FIRST: Final = ("rejected", "held", "query", "accepted")
 
@@ -64,7 +91,7 @@ class Script:
     Each status follows the one before it after `delay_seconds`.
     """
 
-    statuses: tuple[SandboxStatus, ...]
+    statuses: tuple[StatusName, ...]
     delay_seconds: int = 0
     fails: bool = False
     changes_amounts: bool = False  # it files with other amounts than the estimate
@@ -80,13 +107,22 @@ def parse_script(invoice_number: str) -> Script:
 
     A accepts, R rejects with named fields, Q asks, P never answers. D accepts, H holds and W withdraws after a delay, by
     default of one second. After such delays E accepts and files, C also releases, and X then holds; M files with
-    other amounts than the estimate. F fails at transport.
+    other amounts than the estimate. F fails at transport. With a digit, more letters lead to the other statuses.
     Any other letter accepts.
     """
     letter, digit = invoice_number[:1].upper(), invoice_number[1:2]
-    statuses = _STATUSES.get(letter, ("accepted",))
-    delay = int(digit) if digit.isascii() and digit.isdigit() and statuses else 0
-    return Script(statuses, delay or int(letter in _LATE), fails=letter == "F", changes_amounts=letter == "M")
+    has_digit = digit.isascii() and digit.isdigit()
+    statuses = (has_digit and _WITH_DIGIT.get(letter)) or _STATUSES.get(letter, ("accepted",))
+    delay = int(digit) if has_digit and statuses else 0
+    is_late = letter in _LATE and (has_digit or letter not in _WITH_DIGIT)
+    return Script(statuses, delay or int(is_late), fails=letter == "F", changes_amounts=letter == "M")
+
+
+def list_letters() -> dict[str, str]:
+    """Return what each beginning of an invoice number asks for, in the order of answers."""
+    plain = {"A": "accepted", "D": "accepted later"} | {letter: ", ".join(each) for letter, each in _STATUSES.items()}
+    digits = {f"{letter}1": ", ".join(each) for letter, each in _WITH_DIGIT.items()}
+    return {name: text.replace("_", " ") for name, text in {**plain, **_NOTES, **digits}.items()}
 
 
 @dataclass(frozen=True)
@@ -134,7 +170,7 @@ class ScriptedHandoff:
     @property
     def outcome(self) -> str:
         """The worst outcome of a unit."""
-        reached = {_OUTCOMES[script.statuses[-1]] for script in self.scripts if script.statuses}
+        reached = {_OUTCOMES.get(script.statuses[-1], "accepted") for script in self.scripts if script.statuses}
         return next((each for each in _WORST_FIRST if each in reached), "none")
 
     def build_first_answer(self, via: Via) -> HandoffAnswer | None:
@@ -174,19 +210,14 @@ class ScriptedHandoff:
             for due_at, status in due:
                 yield PlannedAnswer(due_at, self._build_answer(status, unit_no, package, at=due_at))
 
-    def _list_due(self, script: Script) -> list[tuple[datetime, SandboxStatus]]:
+    def _list_due(self, script: Script) -> list[tuple[datetime, StatusName]]:
         return [
             (self.received_at + timedelta(seconds=place * script.delay_seconds), status)
             for place, status in enumerate(script.statuses, start=1)
         ]
 
     def _build_answer(
-        self,
-        status: SandboxStatus,
-        unit_no: int | None = None,
-        package: str | None = None,
-        *,
-        at: datetime | None = None,
+        self, status: StatusName, unit_no: int | None = None, package: str | None = None, *, at: datetime | None = None
     ) -> AcknowledgementBody:
         """Return the answer about one unit, without `unit_no` about the whole handoff."""
         unit = "" if unit_no is None else f":{unit_no}"
@@ -196,17 +227,28 @@ class ScriptedHandoff:
             at=at,
             customs_package_numbers=[] if package is None else [package],
             reference=f"SBX-{self.handoff_id[-8:].upper()}{unit.replace(':', '-')}",
-            entry_number=self._find_entry_number(unit_no or 1, f"{self.id}{unit}") if status == "filed" else None,
-            message=_MESSAGES[status],
+            entry_number=self.find_entry_number(unit_no or 1, status),
+            message=get_message(status),
             assessed=self.amounts.get(unit_no or 1) if status == "filed" else None,
-            fields=_build_fields(status, f"/units/{(unit_no or 1) - 1}"),
+            fields=build_fields(status, unit_no or 1),
         )
 
-    def _find_entry_number(self, unit_no: int, seed: str) -> str:
-        return self.corrected.get(unit_no) or _build_entry_number(seed)
+    def find_entry_number(self, unit_no: int, status: StatusName) -> str | None:
+        """Return the number of the entry that the sandbox files for the unit, or another that replaces it; else None."""
+        seed = self.id if len(self.scripts) == 1 else f"{self.id}:{unit_no}"
+        if status == "filed":
+            return self.corrected.get(unit_no) or _build_entry_number(seed)
+        return _build_entry_number(f"{seed}:{status}") if status == "replaced" else None
 
 
-def _build_fields(status: SandboxStatus, unit: str) -> list[FieldAnswer]:
+def get_message(status: StatusName) -> str:
+    """Return what the sandbox says with this status."""
+    return _MESSAGES.get(status) or f"The sandbox broker reports: {status.replace('_', ' ')}."
+
+
+def build_fields(status: StatusName, unit_no: int) -> list[FieldAnswer]:
+    """Return the fields of the unit that the sandbox rejects or asks about; empty with another status."""
+    unit = f"/units/{unit_no - 1}"
     if status == "rejected":
         return [
             FieldAnswer(pointer=f"{unit}/lines/0/htsCode", message="The code does not fit the description."),

@@ -64,6 +64,7 @@ from pipeline.interfaces.console.exports import amendments, revisions, stops
 from pipeline.interfaces.console.exports import conversation as conversation_pages
 from pipeline.interfaces.console.exports import documents as document_pages
 from pipeline.interfaces.console.exports import exports as console_exports
+from pipeline.interfaces.console.exports import sandbox as sandbox_pages
 from pipeline.interfaces.console.partners import (
     broker_profile,
     connection_tests,
@@ -120,6 +121,7 @@ ROUTERS = (
     tariff.router,
     audit.router,
     sandbox.router,
+    sandbox.answers_router,
     stats.router,
     system.router,
     system.contract_router,
@@ -135,6 +137,7 @@ ROUTERS = (
     people_pages.router,
     audit_pages.router,
     conversation_pages.router,
+    sandbox_pages.router,
     console_exports.router,
     search.router,
     document_pages.router,

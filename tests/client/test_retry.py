@@ -53,6 +53,7 @@ REPEATABLE: dict[str, tuple[tuple[Any, ...], str]] = {
     "reset_test_clock": ((), "test-clock"),
     "import_filed_entries": (("a,b",), "filed-entries-report"),
     "acknowledge_delivery": (("dlv_1", "The desk has it."), "delivery"),
+    "sandbox_answer": (("exp_1", AcknowledgementBody(id="a-1", status="accepted")), "acknowledgement-receipt"),
     "acknowledge": (("sub_1", AcknowledgementBody(id="a-1", status="accepted")), "acknowledgement-receipt"),
 }
 

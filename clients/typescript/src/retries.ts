@@ -33,6 +33,7 @@ const REPEATABLE: ReadonlySet<string> = new Set([
   "delete /api/deadlines/calendar",
   "post /api/exports/{id}/acknowledge",
   "post /api/exports/{id}/messages",
+  "post /api/exports/{id}/sandbox-answers",
   "post /api/exports/{id}/attachments",
   "post /api/filed-entries",
   "post /api/deliveries/{id}/acknowledge",

@@ -1,4 +1,4 @@
-"""The built-in sandbox broker's two endpoints: the borderbuddy contract, and webhooks."""
+"""The built-in sandbox broker's two endpoints, the borderbuddy contract and webhooks, and answers that a person asks for."""
 
 import hmac
 from typing import Annotated, Final
@@ -10,20 +10,24 @@ from starlette.responses import Response
 from pipeline.accounts import secrets
 from pipeline.core import tenancy
 from pipeline.core.errors import InvalidApiKey
+from pipeline.core.json_input import Parsed
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
-from pipeline.deliveries import sandbox_broker
+from pipeline.deliveries import sandbox_answers, sandbox_broker
 from pipeline.deliveries.channels.borderbuddy import SANDBOX_TOKEN
-from pipeline.deliveries.schemas.answers import HandoffAnswer, HandoffStatus
+from pipeline.deliveries.schemas.answers import AcknowledgementBody, HandoffAnswer, HandoffStatus
 from pipeline.deliveries.schemas.cloudevent import SIGNATURE_HEADERS
-from pipeline.deliveries.schemas.views import SandboxPage
+from pipeline.deliveries.schemas.views import AcknowledgementReceipt, SandboxPage
 from pipeline.deliveries.submissions.signature import check_signature, invalid_signature
 from pipeline.deliveries.submissions.submissions import Signer
-from pipeline.interfaces.api.dependencies import Cursor, Reader, RuntimeDep
+from pipeline.interfaces.api.dependencies import Cursor, Operator, Reader, RuntimeDep
 from pipeline.interfaces.api.errors import build_busy
 from pipeline.interfaces.api.openapi import BY_SANDBOX_TOKEN, LIST_REFUSALS, SIGNED, refusal_responses
+from pipeline.interfaces.api.request_body import describe_body, json_body
+from pipeline.workflow.interventions import find_for_change
 
 router = APIRouter(prefix="/sandbox", tags=["sandbox"])
+answers_router = APIRouter(prefix="/api/exports", tags=["sandbox"])
 
 
 class _UnverifiedBodies:
@@ -104,6 +108,30 @@ def list_sandbox_handoffs(
 ) -> SandboxPage:
     """List what the sandbox broker received from the account, newest first."""
     return sandbox_broker.list_handoffs(runtime, caller.account_id, after=cursor, limit=limit)
+
+
+@answers_router.post(
+    "/{id}/sandbox-answers",
+    responses=refusal_responses(400, 404, 409, 413, 422),
+    openapi_extra=describe_body(AcknowledgementBody),
+)
+async def answer_as_sandbox(
+    id: str,
+    runtime: RuntimeDep,
+    caller: Operator,
+    body: Annotated[Parsed[AcknowledgementBody], json_body(AcknowledgementBody)],
+) -> AcknowledgementReceipt:
+    """Let the sandbox broker answer the handoff of a test export now, as a real one would; a repeat with the same `id` changes nothing.
+
+    It adds what the answer lacks: a message, the fields of a question or rejection, and the number and the estimated
+    amounts of one entry that is filed. Live keys are refused.
+    """
+
+    def answer() -> AcknowledgementReceipt:
+        export_id = find_for_change(runtime, caller, id)
+        return sandbox_answers.answer_handoff(runtime, caller, export_id, body.model)
+
+    return await run_in_threadpool(answer)
 
 
 def _check_sandbox_token(request: Request, runtime: Runtime) -> None:

@@ -66,6 +66,10 @@ COMMANDS: Final = {
         "account_clock",
         "Show the clock of the account's test exports, or move it ahead; it needs a test key.",
     ),
+    "sandbox-answer": (
+        "sandbox",
+        "Let the sandbox broker answer a test export now, with any status; it needs a test key.",
+    ),
     "list": ("exports", "List exports, newest first, with outcome and progress."),
     "open": ("exports", "Open the console, or an export's page in it, in your browser; print its address."),
     "inspect": ("exports", "Show an export's state, steps, documents, messages and customs broker's answer."),
@@ -125,7 +129,7 @@ PANELS: Final = {
     name: title
     for title, names in {
         "Start": "demo init login whoami profiles open",
-        "Exports": "execute list inspect events artifacts preflight plans plan-templates products orders amend cancel retry hold release withdraw filed inbox reply conversation acknowledge deadlines calendar test-clock stats",
+        "Exports": "execute list inspect events artifacts preflight plans plan-templates products orders amend cancel retry hold release withdraw filed inbox reply conversation acknowledge deadlines calendar test-clock sandbox-answer stats",
         "Messages": "deliveries listen consume trace schema",
         "Accounts and partners": "accounts people keys partners waivers secrets",
         "Customs rules and tariff": "rules tariff",

@@ -24,7 +24,7 @@ from pipeline.customs.schemas import LineDecision, OriginCertificationView, Tari
 from pipeline.customs.tariff.diff import TariffChange
 from pipeline.customs.tariff.editions import EditionKind
 from pipeline.deliveries.schemas.cloudevent import CloudEventEnvelope
-from pipeline.deliveries.schemas.views import NotificationTrace
+from pipeline.deliveries.schemas.views import AcknowledgementReceipt, NotificationTrace
 from pipeline.exports.schemas.account_clock import ClockView
 from pipeline.exports.schemas.deadlines import CalendarLink, DeadlinePage
 from pipeline.exports.schemas.export import ActPage, ArtifactView, EventView, ExportPage, ExportView
@@ -192,6 +192,7 @@ OUTPUTS: Final[dict[str, Any]] = {
     "deadlines": DeadlinePage,
     "calendar": CalendarLink,
     "test-clock": ClockView,
+    "sandbox-answer": AcknowledgementReceipt,
     "reply": ConversationItem,
     "filed": FiledEntriesReport,
     "conversation": list[ConversationItem],

@@ -37,9 +37,9 @@ class ApiHarness:
         """Return a client without a key."""
         return self.clients.enter_context(httpx.Client(base_url=self.url, trust_env=False, timeout=60))
 
-    def client(self, *roles: str, account: str = factories.ACCOUNT) -> httpx.Client:
+    def client(self, *roles: str, account: str = factories.ACCOUNT, mode: api_keys.Mode = "live") -> httpx.Client:
         """Return a client whose key has the roles."""
-        key = api_keys.create_key(self.runtime, account, "of a test", mode="live", roles=roles or ("admin",))
+        key = api_keys.create_key(self.runtime, account, "of a test", mode=mode, roles=roles or ("admin",))
         client = self.client_without_key()
         client.headers["Authorization"] = f"Bearer {key.bearer}"
         return client
@@ -71,7 +71,7 @@ def serve_api(runtime: Runtime, port: int) -> Iterator[ApiHarness]:
 
 
 def hand_off(
-    harness: ApiHarness, *, invoice: str = "P", via: str = "borderbuddy"
+    harness: ApiHarness, *, invoice: str = "P", via: str = "borderbuddy", test: bool = False
 ) -> tuple[exports.PreparedExport, str]:
     """Hand off an export with this beginning of its invoice number; return it and its broker's secret.
 
@@ -88,7 +88,7 @@ def hand_off(
     plan = factories.plan(units=len(begins), broker=broker, invoice=invoice, batch=f"batch-{via}-{invoice}")
     for unit_no, begin in enumerate(begins, start=1):
         plan["units"][unit_no - 1]["invoice"]["number"] = f"{begin}-{unit_no:05d}"
-    export = exports.prepare_export(harness.runtime, plan)
+    export = exports.prepare_export(harness.runtime, plan, test=test)
     exports.hand_off(harness.runtime, export)
     sender.notify_audience(harness.runtime, export.context, outbox.BROKER)
     return export, made.secret

@@ -117,6 +117,7 @@ deadlines --within 8784
 calendar
 test-clock
 test-clock +1
+sandbox-answer {askedId} held --holder cbp
 acknowledge {askedId} {askedId}
 reply {askedId} Steel
 conversation {askedId}

@@ -23,7 +23,7 @@ from pipeline.customs.schemas import NewWaiver
 from pipeline.exports.event_models import Act
 from pipeline.ops import legal_holds
 from tests.interfaces.api.conftest import OTHER, ApiHarness, Open
-from tests.interfaces.console.exports import test_amendments, test_conversation, test_stops
+from tests.interfaces.console.exports import test_amendments, test_conversation, test_sandbox, test_stops
 from tests.interfaces.console.partners import test_broker_profile
 from tests.interfaces.console.partners.test_partners import HOOKED, make_dead_letter, register
 from tests.interfaces.console.people import test_people, test_print_settings, test_provider, test_sign_in
@@ -211,6 +211,7 @@ ELSEWHERE: Final[Mapping[str, Sequence[Test]]] = {
         test_conversation.test_question_is_asked_in_the_portal_and_answered_on_the_console,
         test_conversation.test_refused_message_stays_in_the_form_and_readers_have_none,
     ],
+    "/console/exports/{id}/sandbox": [test_sandbox.test_buttons_answer_a_test_export],
     "/console/inbox/review": [
         test_inbox.test_failed_exports_are_grouped_by_reason_and_retried_in_bulk,
         test_inbox.test_reader_sees_no_button_and_may_apply_nothing,

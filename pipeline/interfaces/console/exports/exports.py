@@ -18,7 +18,7 @@ from pipeline.core.findings import Finding
 from pipeline.customs import rulesets
 from pipeline.customs.queries import find_line, list_treatments
 from pipeline.customs.reference.content import packaged_rules, use_rules
-from pipeline.deliveries import queries, sandbox_broker
+from pipeline.deliveries import queries
 from pipeline.deliveries.account_clock import read_ahead
 from pipeline.deliveries.history import load_past_deliveries
 from pipeline.deliveries.schemas.messages import HELD_UNTIL_SUPERSEDED
@@ -32,6 +32,7 @@ from pipeline.interfaces.console.exports.event_views import show_event
 from pipeline.interfaces.console.exports.finding_views import fold_findings, show_findings
 from pipeline.interfaces.console.exports.gantt_views import MAX_UNIT_ROWS, build_gantt
 from pipeline.interfaces.console.exports.line_views import is_below, show_decision, show_lines
+from pipeline.interfaces.console.exports.sandbox import find_answer_link
 from pipeline.interfaces.console.exports.status_views import show_status
 from pipeline.interfaces.console.exports.stops import find_stop
 from pipeline.interfaces.console.exports.unit_views import UNITS_ON_A_PAGE, show_units
@@ -159,6 +160,7 @@ def show_export(id: str, visit: Visitor) -> Response:
         export=export,
         names=names,
         conversations={each.id: merge_answers(each, export.conversation) for each in export.broker_submissions},
+        sandbox_link=find_answer_link(visit, row),
         conversation_link=f"{link}/conversation" if export.broker_submissions else "",
         can_write=may_write(visit, row),
         now=now,
@@ -326,15 +328,4 @@ def show_all_events(id: str, visit: Visitor, before: Annotated[int | None, Query
         export_link=f"/console/exports/{quote(row.id)}",
         events=[show_event(each, names) for each in events],
         next_link=f"/console/exports/{quote(row.id)}/events?before={events[-1].seq}" if more else None,
-    )
-
-
-@router.get("/sandbox")
-def show_sandbox(visit: Visitor, cursor: Annotated[str | None, Query(max_length=128)] = None) -> Response:
-    """Show what the sandbox broker received from the account, newest first."""
-    found = sandbox_broker.list_handoffs(visit.runtime, visit.account_id, after=cursor, limit=PAGE_SIZE)
-    return visit.page(
-        "console/exports/sandbox.html",
-        handoffs=found.items,
-        next_link=None if found.next_cursor is None else f"/console/sandbox?cursor={quote(found.next_cursor)}",
     )
