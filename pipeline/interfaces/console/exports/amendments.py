@@ -14,6 +14,7 @@ from starlette.responses import Response
 from pipeline.core import deadline
 from pipeline.core.errors import Refused
 from pipeline.core.findings import Finding
+from pipeline.deliveries.account_clock import read_now
 from pipeline.deliveries.entries.revisions import EarlierEntry
 from pipeline.exports.plan_values import read_value
 from pipeline.exports.queries import find_export
@@ -123,7 +124,7 @@ def show_proforma(id: str, form: PlanForm, visit: Amending) -> Response:
     """Return the pro forma invoice of the corrected plan as a PDF; nothing is written."""
     plan = load_amendable_plan(visit.runtime, visit.caller, id)
     typed = _read_typed(form)
-    corrected = _correct(visit, plan, typed, visit.runtime.clock())
+    corrected = _correct(visit, plan, typed, _read_now(visit))
     if corrected.hashed is None:
         return _check(visit, plan, typed, refusal="A plan that cannot be read has no pro forma invoice.", status=400)
     deadline.set_deadline(REQUEST_WAIT_SECONDS)  # reading a long plan takes a second
@@ -143,7 +144,7 @@ def send_amendment(id: str, form: PlanForm, visit: Amending) -> Response:
     plan = load_amendable_plan(visit.runtime, visit.caller, id)
     typed = _read_typed(form)
     approved_at = _read_approved_at(visit, typed)
-    corrected = _correct(visit, plan, typed, approved_at or visit.runtime.clock())
+    corrected = _correct(visit, plan, typed, approved_at or _read_now(visit))
     if approved_at is None or corrected.hashed is None or corrected.hashed.plan_hash != typed.checked_hash:
         refusal = "The plan is not the one that was checked. Look at the changes, then send it."
         return _check(visit, plan, typed, refusal=refusal)
@@ -173,7 +174,7 @@ def send_amendment(id: str, form: PlanForm, visit: Amending) -> Response:
 def _check(
     visit: Visit, plan: AmendablePlan, typed: _Typed, *, refusal: str | None = None, status: int = 200
 ) -> Response:
-    now = visit.runtime.clock()
+    now = _read_now(visit)
     corrected = _correct(visit, plan, typed, now)
     findings: Sequence[Finding] = ()
     if corrected.hashed is not None:
@@ -193,6 +194,12 @@ def _check(
 def _correct(visit: Visit, plan: AmendablePlan, typed: _Typed, approved_at: datetime) -> TypedPlan:
     approval = {"approvedBy": _name_approver(visit), "approvedAt": approved_at.isoformat()}
     return correct_plan(visit.runtime, plan.raw, typed.text, typed.values, approval)
+
+
+def _read_now(visit: Visit) -> datetime:
+    """Return the time by which the plan is approved and checked: in test mode, what the account's test clock shows."""
+    with visit.runtime.db.read() as session:
+        return read_now(session, visit.runtime, visit.caller)
 
 
 def _name_approver(visit: Visit) -> str:
@@ -253,7 +260,7 @@ def _read_approved_at(visit: Visit, typed: _Typed) -> datetime | None:
     """Return the instant of the check; None if there was none, or not in the last day."""
     try:
         at = datetime.fromisoformat(typed.approved_at)
-        age = visit.runtime.clock() - at
+        age = _read_now(visit) - at
     except (ValueError, TypeError):
         return None
     return at if timedelta(0) <= age <= _CHECK_LASTS else None
