@@ -9,6 +9,7 @@ A marker is a line of a page, `<!--KIND-->` or `<!--KIND:NAMES-->`:
 - `agency-data` lists the data of each agency program; programs of one agency with the same data share a row.
 - `agency-places` lists the places of these data in the records.
 - `agency-values` lists the values that agencies accept.
+- `letters` lists what beginnings of invoice numbers ask of the sandbox broker.
 - `answers` lists the statuses that a customs broker may answer, by facet.
 - `ladder` draws the headlines of an entry that goes well, `troubles` lists the others, and `outcomes` those of an export.
 - `findings` lists what the checks of a plan find, `metrics:PART` the metrics of a part of docs/metrics.yaml.
@@ -44,6 +45,7 @@ from pipeline.deliveries.entries.facets import (
     Headline,
     fold_entries,
 )
+from pipeline.deliveries.sandbox_script import list_letters
 from pipeline.exports.states import ACKNOWLEDGEABLE, Outcome
 from pipeline.interfaces.cli.config import build_setting_views
 from pipeline.interfaces.cli.main import app, load_command
@@ -88,6 +90,7 @@ def with_tables(text: str) -> str:
                 f"- {facet}: {', '.join(f'`{status}` ({text})' for status, text in statuses.items())}"
                 for facet, statuses in MEANINGS.items()
             ),
+            "letters": lambda: (f"- `{name}`: {text}" for name, text in list_letters().items()),
             "ladder": _draw_ladder,
             "troubles": lambda: (
                 f"- `{each}`, the submission is `{SUBMISSION_STATES[each]}`: {each.meaning}"
