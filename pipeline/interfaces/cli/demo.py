@@ -51,6 +51,7 @@ from pipeline.interfaces.cli.output import (
 from pipeline.interfaces.cli.people import build_link
 from pipeline.interfaces.cli.progress import ProgressLine, ProgressReporter
 from pipeline.interfaces.cli.server import watch_stop_signals
+from pipeline.interfaces.sandbox_input import build_answer
 from pipeline.ops.migrations.runner import upgrade_database
 
 app = typer.Typer()
@@ -125,6 +126,7 @@ def _run_demo(stack: ExitStack, console: Console, home: Path, *, serve: bool, as
     for each, event in watch(api, started, TIMEOUT_SECONDS):
         for line in reporters[each.name].report([event]):
             console.print(_label_line(each.name, width, line), soft_wrap=True)
+    _differ_by_entry(api, started, console)
     results = []
     for each in started:
         export = api.inspect(each.export.export_id)
@@ -156,8 +158,21 @@ def _run_demo(stack: ExitStack, console: Console, home: Path, *, serve: bool, as
         stop_signals.get()
 
 
-def _use_demo_settings(home: Path, port: int) -> Settings:
+def _differ_by_entry(api: Exports, started: Sequence["StartedExport"], console: Console) -> None:
+    """Let the sandbox broker release the first entry of each export with several, and hold the last one."""
+    for each in started:
+        export = api.inspect(each.export.export_id)
+        packages = [package.package_number or "" for package in export.customs_packages]
+        if len(packages) > 1 and export.state is ExportState.EXECUTED:
+            for status, number in (("filed", packages[0]), ("released", packages[0]), ("held", packages[-1])):
+                answer = build_answer(f"demo-{status}", status, [number], holder="cbp" if status == "held" else "")
+                api.sandbox_answer(export.export_id, answer)
+                console.print(f"  {each.name}: the sandbox broker answers [bold]{status}[/] about {number}")
+    for _ in watch(api, started, TIMEOUT_SECONDS):
+        pass
 
+
+def _use_demo_settings(home: Path, port: int) -> Settings:
     settings = build_settings(home, HOST, port)
     use_settings(settings)
     return settings
@@ -182,6 +197,9 @@ def _print_results(console: Console, results: Sequence[ExportResult]) -> None:
                 f"  customs broker  [bold]{submission.submission_status}[/]  [dim]{partner}[/]  {escape(answer_text)}",
                 soft_wrap=True,
             )
+            if len({entry.headline for entry in submission.entries}) > 1:
+                for entry in submission.entries:
+                    console.print(f"  entry           {entry.customs_package_number} is {entry.headline}")
         for path in result.invoices:
             console.print(f"  invoice         {escape(str(path))}", soft_wrap=True)
         console.print(f"  handoff bundle  {escape(str(result.bundle))}", soft_wrap=True)
