@@ -310,9 +310,8 @@ def build_world(harness: ApiHarness) -> dict[str, str]:
     with runtime.db.write() as session:
         session.execute(update(Partner).where(col(Partner.id) == "wh_new").values(state="verified"))
     portal_links.create_portal_link(runtime, account, HOOKED, 7, created_by="a test")
-    waiver = waivers.grant_waiver(
-        runtime, account, NewWaiver.model_validate({"rule": "V17", "reason": "On the bill"}), waived_by="a test"
-    )
+    given = NewWaiver.model_validate({"rule": "V17", "reason": "On the bill"})
+    waiver = waivers.grant_waiver(runtime, account, given, waived_by="a test")
     hold = legal_holds.place_hold(runtime, account, export_id=None, reason="An audit", placed_by="a test")
     other = add_person(runtime, "admin", email="zoe@maple.example")
     with tenancy.account_scope(ALL_ACCOUNTS):
