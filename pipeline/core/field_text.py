@@ -43,6 +43,7 @@ _WORDS: Final = {
     r"^[A-Z0-9][A-Z0-9 ._-]{0,13}[A-Z0-9]$": "2 to 15 capital letters, digits, spaces or . _ - that begin and end with a letter or digit",
     r"^CP-[0-9]{1,12}$": "CP- and 1 to 12 digits, such as CP-000001",
     r"^[A-Z0-9][A-Z0-9.-]{2,19}$": "3 to 20 capital letters, digits, points or hyphens that begin with a letter or digit, such as 9903.88.03",
+    r"^[0-9a-f]{64}$": "64 digits or letters from a to f",
     r"^att_[0-9a-f]{32}$": "att_ and 32 digits or letters from a to f",
     r"^sub_[0-9a-f]{32}$": "sub_ and 32 digits or letters from a to f",
     r"^(/[^/]*)*$": "empty or a JSON Pointer, such as /units/0",

@@ -16,9 +16,9 @@ from pipeline.interfaces.cli.output import Json, print_result, report_errors
 app = typer.Typer()
 
 
-@app.command()
+@app.command("import-filed")
 @report_errors
-def filed(
+def import_filed(
     file: Annotated[
         Path, typer.Argument(help="The report of entry summary lines, as CSV.", exists=True, dir_okay=False)
     ],

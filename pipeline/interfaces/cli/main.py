@@ -44,7 +44,7 @@ COMMANDS: Final = {
     "hold": ("withdrawals", "Hold the handoff of an export until you release it."),
     "withdraw": ("withdrawals", "Withdraw an export that is handed off, until an entry is filed."),
     "release": ("withdrawals", "Release the hold of an export's handoff."),
-    "filed": (
+    "import-filed": (
         "filed_entries",
         "Compare the amounts of filed entries with their estimates, from CBP's report of entry summary lines.",
     ),
@@ -129,7 +129,7 @@ PANELS: Final = {
     name: title
     for title, names in {
         "Start": "demo init login whoami profiles open",
-        "Exports": "execute list inspect events artifacts preflight plans plan-templates products orders amend cancel retry hold release withdraw filed inbox reply conversation acknowledge deadlines calendar test-clock sandbox-answer stats",
+        "Exports": "execute list inspect events artifacts preflight plans plan-templates products orders amend cancel retry hold release withdraw import-filed inbox reply conversation acknowledge deadlines calendar test-clock sandbox-answer stats",
         "Messages": "deliveries listen consume trace schema",
         "Accounts and partners": "accounts people keys partners waivers secrets",
         "Customs rules and tariff": "rules tariff",

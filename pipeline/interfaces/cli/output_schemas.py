@@ -194,7 +194,7 @@ OUTPUTS: Final[dict[str, Any]] = {
     "test-clock": ClockView,
     "sandbox-answer": AcknowledgementReceipt,
     "reply": ConversationItem,
-    "filed": FiledEntriesReport,
+    "import-filed": FiledEntriesReport,
     "conversation": list[ConversationItem],
     "acknowledge": ExportView,
     "list": ExportPage,

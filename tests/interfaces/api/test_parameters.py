@@ -143,6 +143,7 @@ BODIES: Final = {
     "/api/partners/{id}/replay": 2,
     "/api/waivers": 1,
     "/api/broker-submissions/{id}/acknowledgements": 1,
+    "/api/exports/{id}/sandbox-answers": 1,
     "/api/test-clock": 1,
 }
 

@@ -15,7 +15,7 @@ from tests.interfaces.cli.test_cli_machine import list_commands
 from tests.support.command_line import Commands, run_program
 
 #: The commands with an example, because their options need one.
-WITH_EXAMPLE = 11
+WITH_EXAMPLE = 12
 
 FOLDER_OF_EXPORTS = Path(sys.executable).parent
 

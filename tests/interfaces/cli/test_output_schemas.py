@@ -121,7 +121,7 @@ sandbox-answer {askedId} held --holder cbp
 acknowledge {askedId} {askedId}
 reply {askedId} Steel
 conversation {askedId}
-filed {report} --dry-run
+import-filed {report} --dry-run
 deliveries list --export {exportId}
 deliveries show {delivery}
 deliveries acknowledge {delivery}

@@ -23,7 +23,7 @@ def test_doctor_passes_on_a_migrated_machine(commands: Commands) -> None:
     code, checks = read_outcomes(commands)
     assert code == 0
     assert list(checks) == [
-        "secret key", "database", "database settings", "migrations", "installation", "row-level security", "partner secrets", "GS1 prefixes", "message broker", "messages in queues", "artifact store", "documents", "mail server", "fonts", "PDF engine", "customs rules", "clock"
+        "secret key", "database", "database settings", "migrations", "installation", "row-level security", "partner secrets", "GS1 prefixes", "message broker", "messages in queues", "artifact store", "documents", "mail server", "mailbox", "fonts", "PDF engine", "customs rules", "clock"
     ]  # fmt: skip
     assert all(check["ok"] and check["remedy"] is None for check in checks.values())
     age = (datetime.now(UTC).date() - ruleset().as_of).days
@@ -96,6 +96,7 @@ def test_doctor_names_every_part_that_fails_with_a_remedy(commands: Commands, tm
     assert code == 1
     assert [name for name, check in checks.items() if check["ok"]] == [
         "mail server",
+        "mailbox",
         "fonts",
         "PDF engine",
         "customs rules",
