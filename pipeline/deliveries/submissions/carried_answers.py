@@ -182,7 +182,10 @@ def _write_copy(
     if not notifies:
         yield _build_event(copied, fact)
         return
-    body = answer.model_copy(update={"id": copied["id"], "customs_package_numbers": copied["packages"], "fields": []})
+    body = answer.model_copy(
+        update={"customs_package_numbers": copied["packages"], "fields": []}
+        | {name: copied[name] for name in ("id", "status", "corrects")}
+    )
     fact |= answer_messages.enqueue_answer(
         session,
         target.submission_id,

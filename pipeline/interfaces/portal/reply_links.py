@@ -72,7 +72,9 @@ async def submit_reply(token: str, request: Request, runtime: RuntimeDep, after:
         upload = await read_upload(request, MAX_BYTES, None, lambda plain: read_fields(plain, MAX_FORM_BYTES))
     except PayloadTooLarge:
         return _message_page(
-            "The answer is too long", "It has too many characters. Go back, shorten it, and send it again.", 413
+            "The answer is too large",
+            "Its text or its files are too large. Go back, shorten them, and send the answer again.",
+            413,
         )
     return await run_in_threadpool(_record_reply, runtime, *opened, upload, after)
 

@@ -83,8 +83,9 @@ def test_unchanged_unit_keeps_its_entry_and_only_the_changed_one_goes_out_again(
     answer(workflow, old, "a-4", "held", first, hold={"holder": "cbp"})
     view = read(workflow, new)
     assert (view.outcome, headlines(workflow, new)) == ("held", ["held", "filed"])
-    answer(workflow, old, "a-5", "remark", message="Not that one.", corrects="a-4")
+    answer(workflow, old, "a-5", "accepted", second, corrects="a-4")
     assert (read(workflow, new).outcome, headlines(workflow, new)) == ("filed", ["customs_accepted", "filed"])
+    assert read_messages(workflow, new, MessageType.ENTRY_PROGRESSED)[-1]["answerStatus"] == "remark"
     assert [*differences(workflow, old), *differences(workflow, new)] == []
 
 
