@@ -13,6 +13,7 @@ from pipeline.accounts.api_keys import Caller
 from pipeline.core.clock import format_utc, midnight
 from pipeline.core.db import database_now
 from pipeline.core.errors import InsufficientRole, InvalidState, ValidationFailed
+from pipeline.core.failpoints import failpoint
 from pipeline.core.runtime import Runtime
 from pipeline.customs.reference.entry import entry_rules
 from pipeline.deliveries.models import BrokerSubmission
@@ -71,6 +72,8 @@ def move_clock(runtime: Runtime, caller: Caller, at: datetime) -> ClockView:
         if moved is not None:
             fact = {"at": format_utc(at), "aheadSeconds": seconds}
             record_act(session, caller.account_id, caller.actor, Action.TEST_CLOCK_MOVED, caller.account_id, fact)
+        failpoint("clock.mid")
+    failpoint("clock.after")
     return show_clock(runtime, caller.account_id)
 
 

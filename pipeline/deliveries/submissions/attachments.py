@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, func, select
 from sqlmodel import Session, col
 
 from pipeline.core.errors import InvalidState, NotFound, NotInHandoff, PayloadTooLarge, Purged, ValidationFailed
+from pipeline.core.failpoints import failpoint
 from pipeline.core.file_types import FILE_TYPES, FileType, detect_type, find_by_name
 from pipeline.core.problems import Issue
 from pipeline.core.runtime import Runtime
@@ -165,6 +166,8 @@ def attach_files(runtime: Runtime, files: Sequence[NewFile], actor: str) -> list
             )
         session.flush()
         found = read_attachments(session, export_id, [each.id for each in files])
+        failpoint("attach.mid")
+    failpoint("attach.after")
     return [found[each.id] for each in files]
 
 

@@ -29,12 +29,17 @@ class Client:
         batch = f"batch_{next(self._numbers):04d}"
         return factories.plan(units, lines, packages, **{"account": self.account, "batch": batch, **changes})
 
-    def post(self, path: str, body: Json, *, key: str | None = None, batch: str | None = None) -> httpx.Response | None:
-        """Post once; return None without an answer."""
+    def post(
+        self, path: str, body: Json | bytes, *, key: str | None = None, batch: str | None = None
+    ) -> httpx.Response | None:
+        """Post JSON or a file once; return None without an answer."""
         began = time.monotonic()
         headers = {} if key is None else {"idempotency-key": key}
         try:
-            answer = self.http.post(path, json=body, headers=headers)
+            if isinstance(body, bytes):
+                answer = self.http.post(path, content=body, headers=headers)
+            else:
+                answer = self.http.post(path, json=body, headers=headers)
         except httpx.HTTPError:
             self.calls.append(Call("POST", path, None, time.monotonic() - began, batch))
             return None

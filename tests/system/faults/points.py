@@ -22,9 +22,19 @@ AMEND_POINTS: Final = tuple(f"amend.{moment}" for moment in MOMENTS)
 INTAKE_POINTS: Final = tuple(f"intake.{moment}" for moment in MOMENTS)
 HOLD_POINTS: Final = ("hold.mid", "hold.after", "release.mid", "release.after")
 ANSWER_POINTS: Final = ("answer.mid", "answer.after")
+FILE_POINTS: Final = ("attach.mid", "attach.after")
+CLOCK_POINTS: Final = ("clock.mid", "clock.after")
 WAY_BACK_POINTS: Final = (*ANSWER_POINTS, "reply.mid", "reply.after", "withdraw.mid", "withdraw.after")
 
-ACT_POINTS: Final = (*ACCEPT_POINTS, *AMEND_POINTS, *INTAKE_POINTS, *HOLD_POINTS, *WAY_BACK_POINTS)
+ACT_POINTS: Final = (
+    *ACCEPT_POINTS,
+    *AMEND_POINTS,
+    *INTAKE_POINTS,
+    *HOLD_POINTS,
+    *FILE_POINTS,
+    *CLOCK_POINTS,
+    *WAY_BACK_POINTS,
+)
 POINTS: Final = (*STEP_POINTS, *DELIVERY_POINTS, *SWEEP_POINTS, *ACT_POINTS)
 
 

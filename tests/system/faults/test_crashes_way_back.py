@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 
 from kombu import Connection, Producer
 
@@ -12,12 +13,21 @@ from tests.system.faults.case import Case
 from tests.system.faults.client import Json
 from tests.system.faults.conftest import OpenCase
 from tests.system.faults.matrix import EMBEDDED, RABBITMQ, REDIS, SERVED, STACKS, fault
-from tests.system.faults.points import ANSWER_POINTS, HOLD_POINTS, WAY_BACK_POINTS
+from tests.system.faults.points import (
+    AMEND_POINTS,
+    ANSWER_POINTS,
+    CLOCK_POINTS,
+    FILE_POINTS,
+    HOLD_POINTS,
+    WAY_BACK_POINTS,
+)
 from tests.system.faults.site import Site
 from tests.system.faults.test_crashes import set_kills
 
+REPORT = "Entry Summary Number,HTS Number - Full,Line Tariff Duty Amount\nABC-1234567-8,9903.88.03,62.50\n"
 
-def act(one: Case, path: str, body: Json) -> None:
+
+def act(one: Case, path: str, body: Json | bytes) -> None:
     """Repeat a request until it is answered."""
 
     def is_done() -> bool:
@@ -63,6 +73,32 @@ def test_api_killed_in_each_act_after_the_handoff(site: Site, case: OpenCase) ->
         assert [counted[each] for each in happened] == [1, 1, 1, 1]
         assert inspect(one, export_id)["outcome"] == "withdrawn"
         one.check(again=[export_id])
+
+
+@fault("F4", everyday=(EMBEDDED, REDIS), long=STACKS)
+def test_api_killed_with_a_file_amounts_a_correction_and_the_clock(site: Site, case: OpenCase) -> None:
+    with case() as one:
+        site.start("worker")
+        plan = one.client.plan()
+        export_id = one.accepted(plan)
+        one.wait_until_finished([export_id])
+        answers = f"/api/broker-submissions/{inspect(one, export_id)['broker_submission']['id']}/acknowledgements"
+        act(one, answers, {"id": "a-1", "status": "filed", "entryNumber": "ABC-1234567-8"})
+        points = (*FILE_POINTS, *ANSWER_POINTS, *AMEND_POINTS, *CLOCK_POINTS)
+        one.arm("web", set_kills(*points))
+        act(one, f"/api/exports/{export_id}/attachments?filename=7501.pdf", b"%PDF-1.7\n")
+        act(one, "/api/filed-entries", {"text": REPORT})
+        plan = factories.change_plan(plan, "/units/0/invoice/purchaseOrder", "PO-2")
+        request = {"accountId": one.client.account, "batchId": plan["batchId"], "plan": plan}
+        act(one, f"/api/exports/{export_id}/amend?afterFiling=correction", request)
+        act(one, "/api/test-clock", {"at": (datetime.now(UTC) + timedelta(days=1)).isoformat()})
+        assert one.count_fired() == dict.fromkeys(sorted(points), 1)
+        one.wait_until_finished([export_id])
+        counted = Counter(one.list_event_types())
+        happened = ("FILE_ATTACHED", "BROKER_ACKNOWLEDGED", "EXPORT_AMENDED")
+        assert [counted[each] for each in happened] == [1, 2, 1]
+        assert one.list_states() == ["superseded", "executed"]
+        one.check()
 
 
 @fault("F4", everyday=(EMBEDDED, RABBITMQ), long=STACKS)
