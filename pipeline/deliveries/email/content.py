@@ -16,6 +16,7 @@ from pipeline.deliveries.email.text import (
     MAX_DOCUMENTS,
     MAX_FIELDS,
     MAX_PACKAGES,
+    REPLY,
     EmailContent,
     Section,
     build_overdue,
@@ -70,7 +71,7 @@ def build_email_body(
         files = split_attachments(attachments, settings.mail_attach_max_bytes)
         now = sent_at or notification.created_at
         until = format_moment(links.mail_link_expiry(settings, notification, now)) if files.linked else ""
-        content = build_replied(message, files, until)
+        content = build_replied(message, files, until, reads_replies=settings.imap_url is not None)
     elif isinstance(message, PlanRechecked):
         content = build_plan_rechecked(message)
     else:
@@ -169,6 +170,7 @@ def _build_handoff(
                 "Use the same link to say later that the entry is filed, that customs holds the goods, or that it released"
                 " them."
             ),
+            *([REPLY] if settings.imap_url is not None else ()),
         ],
     )
 

@@ -29,6 +29,9 @@ _REASON: Final = "new rules or editions change what is found"
 #: The most entries that an e-mail lists.
 MAX_ENTRIES: Final = 20
 
+#: What an e-mail says if the service reads answers to it.
+REPLY: Final = "Or reply to this e-mail: the sender gets your text and your files as a remark, which changes no status."
+
 
 @dataclass(frozen=True)
 class Section:
@@ -167,10 +170,10 @@ def format_moment(at: datetime) -> str:
     return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def build_replied(message: HandoffReplied, files: Attachments, until: str) -> EmailContent:
+def build_replied(message: HandoffReplied, files: Attachments, until: str, *, reads_replies: bool) -> EmailContent:
     """Return the e-mail with a message to the customs broker; its subject is that of the handoff's e-mail.
 
-    The links to files that are too large are valid `until` then.
+    The links to files that are too large are valid `until` then. `reads_replies`: the service reads answers by e-mail.
     """
     packages = message.customs_package_numbers
     named = ", ".join(packages[:MAX_PACKAGES]) + (" and more" if len(packages) > MAX_PACKAGES else "")
@@ -186,5 +189,5 @@ def build_replied(message: HandoffReplied, files: Attachments, until: str) -> Em
         ["The sender of the handoff writes to you."],
         [Section("The message", [(name, value) for name, value in rows if value])],
         describe_documents(files, MAX_DOCUMENTS, until),
-        instructions=["Answer by the link in the e-mail of the handoff."],
+        instructions=["Answer by the link in the e-mail of the handoff.", *([REPLY] if reads_replies else ())],
     )
