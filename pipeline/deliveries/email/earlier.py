@@ -19,19 +19,8 @@ def describe_earlier(message: HandoffReady) -> Iterator[str]:
     """Yield the sentences about earlier revisions."""
     if message.supersedes is not None:
         yield f"It replaces revision {message.supersedes.revision}. Do not file that revision."
-    for unit in message.units[:MAX_PACKAGES]:
-        if unit.kept is not None:
-            number = f" {unit.kept.entry_number}" if unit.kept.entry_number else ""
-            status = unit.kept.status.replace("_", " ")
-            yield (
-                f"{unit.package_number} did not change since revision {unit.kept.revision}. Its entry{number} ({status})"
-                " goes on: file no second one."
-            )
-    for each in message.corrects[:MAX_PACKAGES]:
-        number = f"entry {each.entry_number}" if each.entry_number else "an entry"
-        asks = "Ask the sender what becomes of it" if each.removed else "Correct it"
-        gone = " The new revision does not have these goods." if each.removed else ""
-        yield f"{each.customs_package_number} has {number} ({each.status}).{gone} {asks}, and file no second one."
+    yield from filter(None, (unit.describe_kept() for unit in message.units[:MAX_PACKAGES]))
+    yield from (each.describe() for each in message.corrects[:MAX_PACKAGES])
 
 
 def list_changes(message: HandoffReady) -> list[Section]:

@@ -78,6 +78,16 @@ class HandedUnit(StrictModel):
         description="The unit is as in this earlier handoff, and its entry goes on; absent if it is new or changed",
     )
 
+    def describe_kept(self) -> str | None:
+        """Return the sentences about the entry that goes on; None if the unit is new or changed."""
+        if self.kept is None:
+            return None
+        number = f" {self.kept.entry_number}" if self.kept.entry_number else ""
+        return (
+            f"{self.package_number} did not change since revision {self.kept.revision}. Its entry{number}"
+            f" ({self.kept.status.replace('_', ' ')}) goes on: file no second one."
+        )
+
 
 class SupersededHandoff(RevisionRef):
     """An earlier handoff to the customs broker that is no longer valid."""
@@ -105,6 +115,14 @@ class CorrectedEntry(RevisionRef):
     removed: bool = Field(False, description="Whether the newer revision does not have the unit")
     changes: list[ChangedField] = Field(default_factory=list, description="What the newer revision changes")
     changes_omitted: int = Field(0, description="How many more changes there are")
+
+    def describe(self) -> str:
+        """Return what the customs broker does about the entry, in sentences."""
+        number = f"entry {self.entry_number}" if self.entry_number else "an entry"
+        asks = "Ask the sender what becomes of it" if self.removed else "Correct it"
+        gone = " The new revision does not have these goods." if self.removed else ""
+        status = self.status.replace("_", " ")
+        return f"{self.customs_package_number} has {number} ({status}).{gone} {asks}, and file no second one."
 
 
 class HandoffReady(ExportMessage):

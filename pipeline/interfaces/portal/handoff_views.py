@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
+from pipeline.core.json_input import iterate_entries
 from pipeline.core.money import format_amount
 from pipeline.customs.reference.ports import port_rules
 from pipeline.deliveries.portal import HandoffUnits, PartnerHandoff
-from pipeline.deliveries.schemas.to_broker import ArtifactLink, HandedUnit
+from pipeline.deliveries.schemas.to_broker import ArtifactLink, CorrectedEntry, HandedUnit
 from pipeline.exports.schemas.assessment import Assessment
 from pipeline.exports.schemas.submissions import EntryView
 from pipeline.exports.states import SubmissionState
@@ -17,6 +19,8 @@ from pipeline.interfaces.pages.list_views import FilterLink
 _LADDER: Final = ("sent", "delivered", "received", "accepted", "filed", "released")
 #: The units on a page of a handoff; each has up to twenty documents.
 UNITS_ON_A_PAGE: Final = 10
+#: The most corrected entries that a page shows.
+_MAX_CORRECTED: Final = 50
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,8 @@ class HandoffPage:
     names: Mapping[str, str]
     units: Sequence[ShownHandedUnit]
     documents: Sequence[tuple[ArtifactLink, str]]
+    kept: Sequence[str]  # what is said of shown units whose entry goes on
+    corrected: Sequence[CorrectedEntry]
     entries: Sequence[EntryView]  # empty if the handoff has one customs package
     assessments: Sequence[Assessment]
     after: int
@@ -87,6 +93,11 @@ def show_handoff(handoff: PartnerHandoff, some: HandoffUnits, after: int, links:
         names={pointer: place for place, pointer in some.fields.items()},
         units=[_show_unit(unit) for unit in units],
         documents=[(each, packages[each.id]) for each in some.documents],
+        kept=[*filter(None, (unit.describe_kept() for unit in units))],
+        corrected=[
+            CorrectedEntry.model_validate(each)
+            for each in islice(iterate_entries(handoff.message or "{}", "corrects"), _MAX_CORRECTED)
+        ],
         entries=entries if total > 1 else [],
         assessments=[each.assessment for each in entries if each.assessment is not None],
         after=after,

@@ -100,6 +100,28 @@ def test_broker_answers_about_one_customs_package(harness: ApiHarness) -> None:
     assert given["customsPackageNumbers"] == ["CP-000002"]
 
 
+def test_broker_sees_which_entry_goes_on_and_what_it_corrects(harness: ApiHarness) -> None:
+    export_id = hand_off(harness)
+    browser = open_portal(harness, BROKER)
+    old = find_handoff(browser)
+    for package, number in (("CP-000001", "ABC-1"), ("CP-000002", "ABC-2")):
+        assert answer(browser, old, status="filed", package=package, entryNumber=number).status_code == 303
+    plan = factories.plan(units=2, broker=BROKER)
+    plan["units"][1]["invoice"]["purchaseOrder"] = "<b>PO-2"
+    request = {"accountId": factories.ACCOUNT, "batchId": plan["batchId"], "plan": plan}
+    amended = harness.client().post(f"/api/exports/{export_id}/amend?afterFiling=correction", json=request)
+    assert amended.status_code == 202, amended.text
+    harness.run(amended.json()["exportId"])
+    (new,) = set(find_ids(browser, "/portal/handoffs?all=true", "handoffs")) - {old}
+    page = browser.get(f"/portal/handoffs/{new}").text
+    for said in (
+        "CP-000001 did not change since revision 1. Its entry ABC-1 (filed) goes on: file no second one.",
+        "CP-000002 has entry ABC-2 (filed). Correct it, and file no second one.",
+        "<bdi>&lt;b&gt;PO-2</bdi>",
+    ):
+        assert said in page
+
+
 def test_broker_sees_which_answers_are_due_and_what_a_handoff_contains(harness: ApiHarness) -> None:
     hand_off(harness)
     browser = open_portal(harness, BROKER)
