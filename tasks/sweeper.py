@@ -1,6 +1,7 @@
 """The sweep: every few seconds, one of the workers searches for stalled work and publishes it again."""
 
 import math
+import os
 import random
 import threading
 import time
@@ -27,7 +28,7 @@ from pipeline.deliveries import mail_replies, polling
 from pipeline.deliveries.channels.queue import QueueChannel
 from pipeline.deliveries.submissions import overdue
 from pipeline.exports.metrics import DELIVERY, LAST_SWEEP, OVERDUE, POLL, STEP, SWEEP_ERRORS, SWEEP_SECONDS, SWEPT
-from pipeline.ops import queue_samples, work_counts  # noqa: F401 - work_counts imports queue_samples in a call
+from pipeline.ops import work_counts
 from pipeline.ops.stats import rollup
 from pipeline.workflow import clock_check, dispatch, sweeper
 from pipeline.workflow.steps import STEPS_BY_NAME
@@ -44,11 +45,17 @@ JITTER: Final = 0.2
 #: How long a sweep waits for one of the connections that send to queues.
 CONNECTION_SECONDS: Final = 1.0
 
+#: Held during a sweep. A pool child that is forked meanwhile would inherit locks of this thread, such as that of a module,
+#: and wait for them forever; a lease that it renews meanwhile would keep its step from others.
+_SWEEPING: Final = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_SWEEPING.acquire, after_in_parent=_SWEEPING.release, after_in_child=_SWEEPING.release)
+
 
 class Sweeper(bootsteps.StartStopStep):  # type: ignore[misc]
     """The thread that sweeps. Several at once do no harm, but one per process is enough."""
 
-    # A child that is forked while this thread imports a module would wait forever for the module's lock.
+    # The first children are forked before this process opens anything for its sweep.
     requires = ("celery.worker.components:Pool",)
 
     def __init__(self, parent: Any, *, sweep: bool = True, **options: Any) -> None:
@@ -60,8 +67,7 @@ class Sweeper(bootsteps.StartStopStep):  # type: ignore[misc]
         super().__init__(parent, **options)
 
     def start(self, parent: Any) -> None:
-        """Start the thread, after the imports that opening the database needs: a pool forks again when a child ends."""
-        process_runtime()
+        """Start the thread."""
         self._thread.start()
 
     def stop(self, parent: Any) -> None:
@@ -80,7 +86,8 @@ class Sweeper(bootsteps.StartStopStep):  # type: ignore[misc]
                 stop_workers()
                 return
             try:
-                sweep_in_turn(pause)
+                with _SWEEPING:
+                    sweep_in_turn(pause)
             except Exception:
                 # If this thread ended, this worker would publish no lost work again.
                 log.exception("sweep_raised")

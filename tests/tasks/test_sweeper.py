@@ -1,5 +1,6 @@
 """Tests of deliveries after the handoff: the sweep, pauses, resending, and their list."""
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,6 +13,7 @@ from sqlalchemy import event, update
 from sqlmodel import col, select
 
 from config.celery import app
+from config.settings import get_settings
 from pipeline.accounts import partners
 from pipeline.core.db import database_now
 from pipeline.core.errors import InvalidState, NotFound
@@ -260,7 +262,38 @@ def test_cancelled_delivery_is_not_sent(make_runtime: OpenRuntime, endpoint: Sta
 
 
 def test_sweep_begins_after_the_pool_has_forked() -> None:
-    """A child that is forked during an import of the sweeping thread would wait forever for the module's lock."""
     blueprint = WorkController.Blueprint(steps=app.steps["worker"])
     order = list(blueprint._finalize_steps(blueprint.claim_steps()))
     assert order.index(Sweeper) > order.index(Pool)
+
+
+def test_process_is_not_forked_during_a_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child that is forked meanwhile would wait for locks of the sweep, such as a module's."""
+    sweeping, may_end = threading.Event(), threading.Event()
+
+    def sweep(_: float) -> None:
+        sweeping.set()
+        may_end.wait(20)
+
+    monkeypatch.setattr("tasks.sweeper.sweep_in_turn", sweep)
+    settings = get_settings().model_copy(update={"sweep_seconds": 0.01})
+    monkeypatch.setattr("tasks.sweeper.get_settings", lambda: settings)
+    sweeper = Sweeper(None)
+    sweeper.start(None)
+    assert sweeping.wait(20)
+    forked = threading.Event()
+
+    def fork() -> None:
+        child = os.fork()
+        if child == 0:
+            os._exit(0)
+        os.waitpid(child, 0)
+        forked.set()
+
+    forking = threading.Thread(target=fork)
+    forking.start()
+    assert not forked.wait(0.3), "the fork did not wait for the end of the sweep"
+    sweeper.stop(None)
+    may_end.set()
+    assert forked.wait(20)
+    forking.join()
