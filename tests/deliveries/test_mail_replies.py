@@ -74,7 +74,9 @@ def room(make_runtime: OpenRuntime, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
         runtime, export = hand_off_by_email(open_runtime, smtp, artifactTypes=["cci_ubl"])
         sender.deliver_stream(runtime, export.export_id, factories.BROKER, "email")
-        yield Room(runtime, export.export_id, str(smtp.mails[0].parsed["Message-ID"]), mailbox)
+        sent = smtp.mails[0].parsed
+        assert "Or reply to this e-mail" in str(sent.get_body(("plain",)))
+        yield Room(runtime, export.export_id, str(sent["Message-ID"]), mailbox)
 
 
 def test_answer_is_a_remark_with_its_files_once(room: Room) -> None:
@@ -112,6 +114,7 @@ def test_other_mails_are_left_once_and_counted(room: Room, monkeypatch: pytest.M
         compose(reply, Precedence="bulk"),
         compose(reply, text="x" * 20_000),
         nested,
+        b"Content-Type: a/b" + b";a=b" * 4000 + b"\n\n",
         b"\xff\x00From: \r\n",
         compose(reply, text="z" * 3000),
     ]

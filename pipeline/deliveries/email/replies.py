@@ -21,6 +21,10 @@ _MAX_TEXT_BYTES: Final = 256 * 1024
 
 _ID: Final = re.compile(r"<([0-9a-f-]{36})@([A-Za-z0-9.-]{1,253})>")
 _INNER: Final = re.compile(rb"(?i)content-type:\s*(?:multipart|message)/")
+#: Python's parser needs quadratic time for the parameters of these headers.
+_LONG_HEADER: Final = re.compile(
+    rb"(?i)(?:^|[\r\n])content-(?:type|disposition)[ \t]*:(?:[^\r\n]|(?:\r\n|\r|\n)[ \t]){4000}"
+)
 _PASSED: Final = re.compile(r"(?i)(?:^|;)\s*dmarc\s*=\s*pass\b")
 #: Where mail programs begin to repeat what is answered, or the sender's name and address.
 _END: Final = re.compile(
@@ -62,6 +66,8 @@ def parse_reply(raw: bytes, own_domain: str, trusted_server: str | None = None) 
     """
     if len(_INNER.findall(raw)) > _MAX_PARTS:
         raise InvalidRequest(f"it has more than {_MAX_PARTS} parts inside parts")
+    if _LONG_HEADER.search(raw):
+        raise InvalidRequest("a header of it is too long")
     mail = message_from_bytes(raw)
     _check_person(mail)
     senders = [address.lower() for _, address in getaddresses([str(each) for each in mail.get_all("From", [])])]

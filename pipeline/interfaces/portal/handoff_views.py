@@ -58,7 +58,7 @@ class HandoffPage:
     units: Sequence[ShownHandedUnit]
     documents: Sequence[tuple[ArtifactLink, str]]
     kept: Sequence[str]  # what is said of shown units whose entry goes on
-    corrected: Sequence[CorrectedEntry]
+    corrected: Sequence[tuple[str, CorrectedEntry]]  # each with what is said of it
     entries: Sequence[EntryView]  # empty if the handoff has one customs package
     assessments: Sequence[Assessment]
     after: int
@@ -95,8 +95,11 @@ def show_handoff(handoff: PartnerHandoff, some: HandoffUnits, after: int, links:
         documents=[(each, packages[each.id]) for each in some.documents],
         kept=[*filter(None, (unit.describe_kept() for unit in units))],
         corrected=[
-            CorrectedEntry.model_validate(each)
-            for each in islice(iterate_entries(handoff.message or "{}", "corrects"), _MAX_CORRECTED)
+            (each.describe(), each)
+            for each in map(
+                CorrectedEntry.model_validate,
+                islice(iterate_entries(handoff.message or "{}", "corrects"), _MAX_CORRECTED),
+            )
         ],
         entries=entries if total > 1 else [],
         assessments=[each.assessment for each in entries if each.assessment is not None],

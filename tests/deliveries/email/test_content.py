@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 from sqlmodel import col, select
 
 from pipeline.core.runtime import Runtime
@@ -178,13 +177,6 @@ def test_handoff_email_says_how_entry_is_filed(mail_runtime: Runtime) -> None:
 def test_email_is_the_same_at_every_call(mail_runtime: Runtime) -> None:
     handoff = hand_off(mail_runtime, factories.plan())
     assert len({content.build_email_body(mail_runtime.settings, handoff, documents(1)) for _ in range(3)}) == 1
-
-
-def test_handoff_email_invites_replies_if_the_service_reads_them(mail_runtime: Runtime) -> None:
-    handoff, silent = hand_off(mail_runtime, factories.plan()), mail_runtime.settings
-    reading = silent.model_copy(update={"imap_url": SecretStr("imaps://user:password@mail.example/INBOX")})
-    texts = [content.build_email_body(each, handoff, documents(1)).text for each in (silent, reading)]
-    assert [email_text.REPLY in " ".join(text.split()) for text in texts] == [False, True]
 
 
 def test_large_document_is_linked_with_size_hash_and_end(make_runtime: OpenRuntime, mail_runtime: Runtime) -> None:

@@ -4,6 +4,7 @@ import html
 import re
 from collections.abc import Mapping
 from typing import Any, Final
+from unittest.mock import patch
 
 import httpx
 from sqlalchemy import update
@@ -61,6 +62,9 @@ def build_album(harness: ApiHarness, client: httpx.Client, addresses: Mapping[st
     album = Album()
     for name, address in addresses.items():
         album.add(name, lambda address=address: client.get(address))  # type: ignore[misc]
+    # The sandbox broker received no live export.
+    with patch("pipeline.interfaces.console.exports.sandbox.find_answer_link", return_value="answerable"):
+        album.add("sandbox answer", lambda: client.get(addresses["conversation"].replace("conversation", "sandbox")))
     add_secrets_shown_once(album, harness, client)
     add_acts(album, harness, client)
     add_sign_in(album, harness)

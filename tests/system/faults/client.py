@@ -32,12 +32,12 @@ class Client:
     def post(
         self, path: str, body: Json | bytes, *, key: str | None = None, batch: str | None = None
     ) -> httpx.Response | None:
-        """Post JSON or a file once; return None without an answer."""
+        """Post JSON or a PDF once; return None without an answer."""
         began = time.monotonic()
         headers = {} if key is None else {"idempotency-key": key}
         try:
             if isinstance(body, bytes):
-                answer = self.http.post(path, content=body, headers=headers)
+                answer = self.http.post(path, content=body, headers=headers | {"content-type": "application/pdf"})
             else:
                 answer = self.http.post(path, json=body, headers=headers)
         except httpx.HTTPError:
