@@ -128,12 +128,6 @@ def test_other_mails_are_left_once_and_counted(room: Room, monkeypatch: pytest.M
     assert mail_replies.check_mailbox(room.runtime.settings).endswith(f"left to a person: {len(mails) - 1}")
 
 
-def test_purged_handoff_keeps_nothing_of_a_mail(room: Room) -> None:
-    exports.purge(room.runtime, room.export_id)
-    assert room.read(compose(room.handoff)) == [LEFT]
-    assert room.answers() == []
-
-
 def test_mailbox_that_fails_is_read_later(room: Room) -> None:
     room.mailbox.failing = b"STORE"
     assert room.read(compose(room.handoff)) == [WAITING]

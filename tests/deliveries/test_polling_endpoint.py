@@ -122,18 +122,6 @@ def test_paused_partner_and_unknown_submission_are_not_polled(make_runtime: Open
     assert len(broker.requests) == 1, "only the handoff"
 
 
-def test_poll_answer_after_purge_is_dropped_and_logged(make_runtime: OpenRuntime, endpoint: Start) -> None:
-    late = encode_status(FIRST, {"id": "n-1", "status": "query", "message": "canary"})
-    runtime = make_runtime(borderbuddy_url=endpoint(RECEIVED, late).url)
-    sent = hand_over(runtime)
-    exports.purge(runtime, sent.export_id)
-    with capture_own_logs() as logs:
-        assert polling.poll_endpoint(runtime, sent.id) == PollResult()
-    assert [each["event"] for each in logs] == ["answers_dropped"]
-    assert "canary" not in str(logs)
-    assert list_recorded(runtime) == ["BB/1:received"]
-
-
 def test_endpoint_is_polled_less_often_after_the_first_answer(
     make_runtime: OpenRuntime, endpoint: Start, clock: Clock
 ) -> None:

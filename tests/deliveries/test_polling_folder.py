@@ -113,15 +113,6 @@ def test_folder_with_unreadable_credential_is_read_later(
     assert read_inbox(runtime) == polling.PollResult(recorded=1)
 
 
-def test_answer_to_purged_export_is_moved_to_refused(runtime: Runtime, server: SftpServer) -> None:
-    sent = hand_over(runtime)
-    exports.purge(runtime, sent.export_id)
-    write_inbox_file(server, "a1.json", build_answer(sent.id, "query", message="canary"))
-    assert read_inbox(runtime) == polling.PollResult(refused=1)
-    assert b"was purged" in b"".join(list_inbox(server).values())
-    assert list_answers(runtime) == []
-
-
 def test_rejection_file_names_its_fields(runtime: Runtime, server: SftpServer) -> None:
     fields = [{"pointer": "/units/0/lines/0/htsCode", "message": "The code has expired."}]
     write_inbox_file(server, "a.json", build_answer(hand_over(runtime).id, "rejected", fields=fields))

@@ -138,18 +138,6 @@ def test_sandbox_answers_only_handoffs_of_the_signer(harness: ApiHarness) -> Non
     poll(lambda: harness.submission(export).state == "accepted")
 
 
-def test_signed_answer_is_recorded_once(harness: ApiHarness) -> None:
-    export, secret = hand_off(harness)
-    url = f"/api/broker-submissions/{harness.submission(export).id}/acknowledgements"
-    answer = json.dumps({"id": "a-1", "status": "released", "entryNumber": "ABC-1234567-8"}).encode()
-    plain = harness.client_without_key()
-    first = plain.post(url, content=answer, headers=build_signature_headers("a-1", answer, secret))
-    again = plain.post(url, content=answer, headers=build_signature_headers("a-1", answer, secret))
-    assert (first.status_code, first.json()["submissionStatus"], first.json()["recorded"]) == (200, "released", True)
-    assert (again.status_code, again.json()["submissionStatus"], again.json()["recorded"]) == (200, "released", False)
-    assert exports.read_event_types(harness.runtime, export.export_id)[-1:] == ["BROKER_RELEASED"]
-
-
 def test_signature_is_valid_for_one_submission(harness: ApiHarness) -> None:
     first, secret = hand_off(harness)
     broker = harness.submission(first).partner_id
