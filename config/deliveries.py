@@ -59,11 +59,7 @@ class DeliverySettings(BaseModel):
 
     # What customs assessed, beside the estimate
     assessed_tolerance_usd: Decimal = Field(
-        Decimal(1),
-        ge=0,
-        max_digits=12,
-        decimal_places=2,
-        description="How far an assessed amount may differ, in USD",
+        Decimal(1), ge=0, max_digits=12, decimal_places=2, description="How far an assessed amount may differ, in USD"
     )
     assessed_tolerance_percent: Decimal = Field(
         Decimal(1),
