@@ -11,7 +11,7 @@ from pipeline.documents.formats.x12_notice import build_notice_set
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.documents.schemas.profile import MessageProfile, X12Envelope
 
-VERSION: Final = "3"
+VERSION: Final = "4"
 
 MEDIA_TYPES: Final[Mapping[str, str]] = {
     "x12": "application/edi-x12",

@@ -32,7 +32,7 @@ _MODES: Final[Mapping[str, str]] = {"truck": "ROA", "rail": "RAI", "air": "AIR",
 #: The facts of the invoice that have an element, or a key of another name.
 _PLACED: Final = frozenset(
     """entry_type port_of_entry carrier_scac shipment_control_number export_date incoterm incoterm_place importer_number
-    invoice_total total_gross_kg discounts trip_number truck_plate trailers""".split()
+    invoice_total discounts trip_number truck_plate trailers""".split()
 )
 
 
@@ -44,7 +44,7 @@ def universal_shipment(settings: UniversalShipmentSettings, invoice: Invoice) ->
     collection = _add(_add(shipment, "CommercialInfo"), "CommercialInvoiceCollection")
     _add_invoice(collection, invoice)
     _add(shipment, "OuterPacks", str(invoice.package_summary.outermost_count))
-    _add(shipment, "TotalWeight", _plain(invoice.totals.gross_weight_kg))
+    _add(shipment, "TotalWeight", _plain(invoice.package_summary.gross_weight_kg))
     _add_code(shipment, "TotalWeightUnit", "KG")
     _add_code(shipment, "TransportMode", _MODES.get(str(invoice.transport.mode_of_transport.exact)))
     _add(shipment, "WayBillNumber", invoice.transport.shipment_control_number)
