@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import bindparam, or_, select
+from sqlalchemy import and_, bindparam, func, or_, select
 from sqlmodel import Session
 
 from config.settings import Settings
 from pipeline.accounts.api_keys import Caller
-from pipeline.accounts.models import Partner
+from pipeline.accounts.models import Partner, PartnerChannel
 from pipeline.accounts.recipients import BORDERBUDDY
 from pipeline.accounts.states import PartnerState, describe_activation
 from pipeline.core.db import table
@@ -22,9 +22,16 @@ from pipeline.exports.schemas.plan import Plan
 #: The rule of a live export to a test partner.
 FILES_NOTHING: Final = "A04"
 
-_partners = table(Partner).c
+_partners, _channels = table(Partner).c, table(PartnerChannel).c
+_EMAIL: Final = "email"
+_ONLY_EMAIL: Final = (
+    select(and_(func.min(_channels.channel) == _EMAIL, func.max(_channels.channel) == _EMAIL))
+    .where(_channels.account_id == _partners.account_id, _channels.partner_id == _partners.id)
+    .scalar_subquery()
+    .label("only_email")
+)
 _FIND_PARTNERS: Final = select(
-    _partners.kind, _partners.id, _partners.state, _partners.test, _partners.path, _partners.profile
+    _partners.kind, _partners.id, _partners.state, _partners.test, _partners.path, _partners.profile, _ONLY_EMAIL
 ).where(
     _partners.account_id == bindparam("of_account"),
     or_(*(_partners.id == bindparam(name) for name in ("broker", "warehouse", "upstream"))),
@@ -75,6 +82,12 @@ def check_partners(
                 field=field,
             )
     broker = partners["customs_broker", plan.broker.id]
+    if broker.only_email and not broker.test and settings.smtp_url is None:
+        raise PartnerNotLive(
+            f"only e-mail reaches the customs broker {broker.id}, and this installation has no mail server;"
+            " set EXPORTS_SMTP_URL, or name another customs broker",
+            field="/plan/broker/id",
+        )
     # A test partner is reached by the sandbox of the path.
     if broker.path == BORDERBUDDY and not broker.test and settings.borderbuddy_url is None:
         raise PartnerNotLive(

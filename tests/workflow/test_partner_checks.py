@@ -1,6 +1,7 @@
 """Partners are checked before the transaction that writes the export; the handoff meets their later changes."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ from sqlmodel import col
 
 from pipeline.accounts import partners
 from pipeline.accounts.api_keys import Mode
-from pipeline.accounts.models import Partner
+from pipeline.accounts.models import Partner, PartnerChannel
 from pipeline.accounts.schemas import PartnerChanges
 from pipeline.core.errors import PartnerNotLive, PlanNotExecutable
 from pipeline.core.failpoints import hooks
@@ -76,16 +77,34 @@ def test_message_that_is_set_after_the_check_fails_the_handoff_until_it_fits(
     assert workflow.state(export_id) == "executed"
 
 
-def test_live_export_to_borderbuddy_needs_its_endpoint(workflow: WorkflowHarness) -> None:
+def reach_by_email(workflow: WorkflowHarness) -> None:
+    of_broker = col(PartnerChannel.partner_id) == factories.BROKER
+    workflow.change(update(PartnerChannel).where(of_broker).values(channel="email"))
+
+
+def reach_by_borderbuddy(workflow: WorkflowHarness) -> None:
     workflow.change(update(Partner).where(col(Partner.id) == factories.BROKER).values(path="borderbuddy"))
+
+
+@pytest.mark.parametrize(
+    ("reach", "setting", "value"),
+    [
+        (reach_by_borderbuddy, "borderbuddy_url", "https://broker.example/handoffs"),
+        (reach_by_email, "smtp_url", "smtp://mail.example"),
+    ],
+)
+def test_live_export_needs_what_reaches_its_customs_broker(
+    workflow: WorkflowHarness, reach: Callable[[WorkflowHarness], None], setting: str, value: str
+) -> None:
+    reach(workflow)
     plan = factories.plan()
     (found,) = [each for each in find(workflow, plan) if each.rule == "A01"]
     assert (found.severity, found.pointer) == ("block", "/broker/id")
-    assert found.remedy == "Set EXPORTS_BORDERBUDDY_URL, or name another customs broker."
+    assert found.remedy == f"Set EXPORTS_{setting.upper()}, or name another customs broker."
     with pytest.raises(PartnerNotLive) as refused:
         workflow.accept(plan)
     assert (refused.value.field, workflow.count(Export)) == ("/plan/broker/id", 0)
-    settings = workflow.runtime.settings.model_copy(update={"borderbuddy_url": "https://broker.example/handoffs"})
+    settings = workflow.runtime.settings.model_copy(update={setting: value})
     connected = replace(workflow, runtime=replace(workflow.runtime, settings=settings))
     assert find(connected, plan) == find(workflow, plan)[1:]
     assert connected.accept(plan).created
