@@ -92,6 +92,8 @@ def reset_clock(runtime: Runtime, caller: Caller) -> ClockView:
         if reset is not None:
             _check_none_waits(session, caller.account_id)
             record_act(session, caller.account_id, caller.actor, Action.TEST_CLOCK_RESET, caller.account_id)
+        failpoint("clock_reset.mid")
+    failpoint("clock_reset.after")
     return show_clock(runtime, caller.account_id)
 
 

@@ -11,6 +11,7 @@ from config.settings import Settings
 from pipeline.accounts import secrets
 from pipeline.core import tenancy
 from pipeline.core.errors import ASK_FOR_LIVE, NO_LINK, InsufficientRole, NotFound
+from pipeline.core.failpoints import failpoint
 from pipeline.core.runtime import Runtime
 from pipeline.core.signed_text import decode_token, encode_token
 from pipeline.deliveries.deadlines import select_deadlines
@@ -38,6 +39,8 @@ def create_calendar_link(runtime: Runtime, account_id: str, *, created_by: str, 
         account = session.get_one(Account, account_id)
         token = build_token(runtime.settings, CalendarToken(account_id, account.calendar_links_revoked))
         record_act(session, account_id, created_by, Action.CALENDAR_LINK_CREATED, account_id)
+        failpoint("calendar.mid")
+    failpoint("calendar.after")
     return CalendarLink(url=f"{runtime.settings.public_url}/calendar/{token}.ics")
 
 
@@ -48,6 +51,8 @@ def revoke_calendar_links(runtime: Runtime, account_id: str, *, revoked_by: str,
     with runtime.db.write() as session:
         session.execute(update(Account).where(col(Account.id) == account_id).values(calendar_links_revoked=count + 1))
         record_act(session, account_id, revoked_by, Action.CALENDAR_LINKS_REVOKED, account_id)
+        failpoint("calendar_end.mid")
+    failpoint("calendar_end.after")
 
 
 def build_token(settings: Settings, named: CalendarToken) -> str:

@@ -14,6 +14,7 @@ from sqlmodel import Session, col
 
 from pipeline.core.db import row_count
 from pipeline.core.errors import ValidationFailed
+from pipeline.core.failpoints import failpoint
 from pipeline.core.json_input import validation_failed
 from pipeline.core.problems import Issue
 from pipeline.core.runtime import Runtime
@@ -83,6 +84,8 @@ def read_feed(
             return page
         with runtime.db.write() as session:
             all_placed = place_ranges(session, account_id, _PLACED_AT_ONCE) < _PLACED_AT_ONCE
+            failpoint("feed.mid")
+        failpoint("feed.after")
 
 
 def place_ranges(session: Session, account_id: str, at_most: int) -> int:

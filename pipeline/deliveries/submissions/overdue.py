@@ -27,6 +27,7 @@ from sqlmodel import Session, col
 from pipeline.core.clock import format_utc
 from pipeline.core.db import database_now, statement_now, table
 from pipeline.core.errors import DatabaseBusy
+from pipeline.core.failpoints import failpoint
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries.models import BrokerSubmission
 from pipeline.deliveries.outbox import operator_messages
@@ -117,7 +118,10 @@ def _notify_each(runtime: Runtime, found: Iterable[Row[*tuple[Any, ...]]]) -> li
     for submission_id, export_id in found:
         try:
             with runtime.db.write() as session:
-                streams += _notify_once(session, submission_id, export_id)
+                late = _notify_once(session, submission_id, export_id)
+                failpoint("overdue.mid")
+            failpoint("overdue.after")
+            streams += late
         except DatabaseBusy as busy:
             log.warning("overdue_not_notified", submission_id=submission_id, reason=str(busy))
             break  # the others would also wait

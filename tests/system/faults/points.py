@@ -24,6 +24,10 @@ HOLD_POINTS: Final = ("hold.mid", "hold.after", "release.mid", "release.after")
 ANSWER_POINTS: Final = ("answer.mid", "answer.after")
 FILE_POINTS: Final = ("attach.mid", "attach.after")
 CLOCK_POINTS: Final = ("clock.mid", "clock.after")
+RESET_POINTS: Final = ("clock_reset.mid", "clock_reset.after")
+CALENDAR_POINTS: Final = ("calendar.mid", "calendar.after", "calendar_end.mid", "calendar_end.after")
+LATE_POINTS: Final = ("overdue.mid", "overdue.after")
+FEED_POINTS: Final = ("feed.mid", "feed.after")
 WAY_BACK_POINTS: Final = (*ANSWER_POINTS, "reply.mid", "reply.after", "withdraw.mid", "withdraw.after")
 
 ACT_POINTS: Final = (
@@ -33,6 +37,10 @@ ACT_POINTS: Final = (
     *HOLD_POINTS,
     *FILE_POINTS,
     *CLOCK_POINTS,
+    *RESET_POINTS,
+    *CALENDAR_POINTS,
+    *LATE_POINTS,
+    *FEED_POINTS,
     *WAY_BACK_POINTS,
 )
 POINTS: Final = (*STEP_POINTS, *DELIVERY_POINTS, *SWEEP_POINTS, *ACT_POINTS)
