@@ -2,6 +2,7 @@
 
 import json
 import re
+from string import ascii_uppercase
 
 import pytest
 
@@ -10,6 +11,8 @@ from config.settings import Settings
 from pipeline.customs.pga.records import describe_position
 from pipeline.customs.reference.catalog import all_rows, format_markdown_list
 from pipeline.customs.reference.pga import pga_rules
+from pipeline.deliveries.entries.facets import IN_TROUBLE, AnswerStatus, Headline
+from pipeline.deliveries.sandbox_script import parse_script
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.exports.states import Outcome
 from pipeline.interfaces.cli.config import build_setting_views
@@ -57,6 +60,23 @@ def test_each_agency_program_datum_and_value_has_a_row() -> None:
             assert f"- {describe_position(key, program.agency) or 'by hand'}: " in page
     for table in pga_rules().values:
         assert [value.code for value in table.allowed if f"`{value.code}` {value.text}" not in page] == []
+
+
+def test_each_answer_headline_and_letter_has_a_row() -> None:
+    page = read_filled("docs/broker-answers.md")
+    assert [each for each in AnswerStatus if len(re.findall(rf"`{each}` \([^)]", page)) != 1] == []
+    rungs = [*reversed([each for each in Headline if each not in IN_TROUBLE])]
+    assert re.findall(r'font-weight="600">(\w+)<', page) == rungs
+    assert re.findall(r"^- `(\w+)`, the submission is `\w+`: .", page, re.MULTILINE) == [
+        each for each in Headline if each in IN_TROUBLE
+    ]
+    rows = list_rows("docs/borderbuddy.md")
+    numbers = [each + digit for each in ascii_uppercase for digit in ("", "1")]
+    special = [
+        each for each in numbers if parse_script(each).statuses not in {("accepted",), parse_script(each[0]).statuses}
+    ]
+    special += [each for each in ascii_uppercase if parse_script(each) != parse_script("-")]
+    assert [each for each in special if each not in rows] == []
 
 
 def test_each_unconfirmed_row_is_an_open_question() -> None:
