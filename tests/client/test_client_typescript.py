@@ -56,7 +56,7 @@ def compile_project(folder: Path) -> None:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with the packed client among its packages; its types fit the tests, the page, and the API's samples."""
-    assert len(SNIPPETS) == 5
+    assert len(SNIPPETS) == 6
     npm = find_program("npm")
     find_program("node")
     source, folder = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("project")

@@ -9,9 +9,9 @@ import type {
   SuccessResponse,
 } from "openapi-typescript-helpers";
 
-import { Corrupted, StillRunning } from "./errors.js";
+import { Corrupted, InvalidArgument, StillRunning } from "./errors.js";
 import { followEvents } from "./events.js";
-import type { ArtifactView, EventView, ExecuteRequest, ExportView, FeedEventView, paths } from "./schema.js";
+import type { ArtifactView, AttachmentView, EventView, ExecuteRequest, ExportView, FeedEventView, paths } from "./schema.js";
 import { type CallOptions, type ExportsOptions, type Init, Transport, type Verb } from "./transport.js";
 
 type Operation = Record<string | number, unknown>;
@@ -48,6 +48,16 @@ export interface Execution {
   readonly export: ExportView;
   readonly replayed: boolean;
 }
+
+/** The media types of the files that a conversation takes, by the end of the name. */
+const MEDIA_TYPES: ReadonlyMap<string, string> = new Map([
+  ["pdf", "application/pdf"],
+  ["png", "image/png"],
+  ["jpg", "image/jpeg"],
+  ["jpeg", "image/jpeg"],
+  ["csv", "text/csv"],
+  ["xml", "application/xml"],
+]);
 
 const ENDED: ReadonlySet<string> = new Set(["executed", "failed", "cancelled", "superseded"]);
 
@@ -182,6 +192,36 @@ export class Exports {
       throw new Corrupted(`${artifact.filename} (${artifact.id}) arrived with another hash than the export names`);
     }
     return new Uint8Array(data);
+  }
+
+  /**
+   * Send a file about an export, or about a handoff as its customs broker, and return it. A message or an answer then names
+   * its id in `attachments`; a repeat returns the same id.
+   *
+   * Throws InvalidArgument if the end of its name is not that of a PDF, PNG, JPEG, CSV or XML file.
+   */
+  async attach(
+    about: { readonly exportId: string } | { readonly submissionId: string },
+    filename: string,
+    content: Uint8Array | Blob,
+    options: CallOptions = {},
+  ): Promise<AttachmentView> {
+    const mediaType = MEDIA_TYPES.get(filename.split(".").at(-1)?.toLowerCase() ?? "");
+    if (mediaType === undefined) {
+      throw new InvalidArgument("filename", `must end with one of .${[...MEDIA_TYPES.keys()].join(", .")}`);
+    }
+    const [path, id] =
+      "exportId" in about
+        ? (["/api/exports/{id}/attachments", about.exportId] as const)
+        : (["/api/broker-submissions/{id}/attachments", about.submissionId] as const);
+    const { data } = await this.#transport.perform("post", path, {
+      ...options,
+      headers: { "Content-Type": mediaType },
+      params: { path: { id }, query: { filename } },
+      body: content,
+      bodySerializer: (body: unknown) => body,
+    });
+    return data as AttachmentView;
   }
 
   #method<V extends Verb>(verb: V): Method<V> {

@@ -36,6 +36,7 @@ export interface Init extends CallOptions {
     readonly header?: Record<string, unknown>;
   };
   readonly body?: unknown;
+  readonly bodySerializer?: (body: unknown) => unknown;
   readonly parseAs?: string;
 }
 

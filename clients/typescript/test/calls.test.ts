@@ -223,6 +223,19 @@ test("waiting ends when the export has ended, and throws when the time is up", a
   await assert.rejects(never.client().waitForExport(id, { timeoutMs: 200 }), StillRunning);
 });
 
+test("a file is sent as it is, with the type of its name, and again after a failure", async (t) => {
+  const file = { id: "att_1" };
+  const server = await ScriptedServer.start(t, busy, json(file));
+  const api = server.client();
+  assert.deepEqual(await api.attach({ exportId: id }, "Entry 7501.PDF", new TextEncoder().encode("%PDF-1.7")), file);
+  assert.deepEqual(await api.attach({ submissionId: "sub_1" }, "a.csv", new Blob(["a,b"])), file);
+  const sent = server.requests.map(({ path, headers, body }) => [path, headers["content-type"], body]);
+  const first = [`/api/exports/${id}/attachments?filename=Entry%207501.PDF`, "application/pdf", "%PDF-1.7"];
+  assert.deepEqual(sent, [first, first, ["/api/broker-submissions/sub_1/attachments?filename=a.csv", "text/csv", "a,b"]]);
+  await assert.rejects(api.attach({ exportId: id }, "a.exe", new Uint8Array()), InvalidArgument);
+  assert.equal(server.requests.length, 3);
+});
+
 test("a document with another hash is refused", async (t) => {
   const server = await ScriptedServer.start(t, (response) => response.writeHead(200).end("bytes"));
   const artifact = { id: "art_1", filename: "invoice.pdf", sha256: "0".repeat(64) };
