@@ -13,6 +13,8 @@ STORED_TABLES: Final = {
     "units": ("export_id", ("export_id", "customs_package_id", "package_number", "control_number_key")),
     "steps": ("export_id", ("export_id",)),
     "broker_submissions": ("export_id", ("id", "export_id")),
+    "acknowledgements": ("submission_id", ("submission_id",)),
+    "entries": ("submission_id", ("submission_id",)),
     "notifications": ("export_id", ("id", "export_id")),
     "deliveries": ("subject_id", ("id", "notification_id", "subject_id")),
     "idempotency_records": ("export_id", ("key", "export_id")),
@@ -24,6 +26,7 @@ _SOURCES: Final = {
     "id": "SELECT plan_id FROM exports WHERE id = %(export_id)s UNION ALL SELECT %(export_id)s",
     "export_id": "SELECT %(export_id)s::text",
     "subject_id": "SELECT %(export_id)s::text",
+    "submission_id": "SELECT id FROM broker_submissions WHERE export_id = %(export_id)s",
 }
 
 

@@ -14,6 +14,11 @@ from sqlmodel import col
 
 from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.core.tenancy import account_scope
+from pipeline.deliveries.calendars import MAX_EVENTS, CalendarToken, write_calendar
+from pipeline.deliveries.deadlines import list_deadlines
+from pipeline.deliveries.models import BrokerSubmission
+from pipeline.deliveries.schemas.answers import AcknowledgementBody
+from pipeline.deliveries.submissions import broker_answers
 from pipeline.deliveries.submissions.overdue import notify_overdue
 from pipeline.exports.event_models import FeedRange
 from pipeline.exports.feed import read_feed
@@ -23,6 +28,7 @@ from pipeline.exports.states import ExportState, Milestone, Outcome
 from pipeline.interfaces.api.metrics import WorkCollector
 from pipeline.ops import readiness, work_counts
 from pipeline.workflow import queries, sweeper
+from pipeline.workflow.inbox import load_inbox
 from tests.support import factories
 from tests.system.benchmarks.bulk import copy_export, copy_id
 from tests.system.benchmarks.environments import REDIS, BenchmarkServers
@@ -46,7 +52,8 @@ _PAGE: Final = 51
 #: What nothing measured reads is left empty.
 _STORED: Final = {
     "broker_submissions.state": "'released'",
-    "broker_submissions.deadline_at": "NULL",
+    # Every second handoff waits for a status: more than a calendar shows, and none is late.
+    "broker_submissions.deadline_at": "CASE WHEN mod(n, 2) = 0 THEN now() + make_interval(days => 1, secs => n) END",
     "broker_submissions.first_accepted_at": "updated_at - make_interval(secs => n)",
     **dict.fromkeys(("plans.document", "units.document", "notifications.data", "idempotency_records.body"), "'{}'"),
 }
@@ -99,6 +106,9 @@ def measure(servers: BenchmarkServers, extent: Extent) -> list[Goal]:
         found["search by batch id"] = compare(None)
         found["first page of the feed"] = compare(_read_first)
         found["end of the feed"] = compare(_read_last)
+        found["deadlines"] = compare(_list_deadlines)
+        found["calendar"] = compare(_write_calendar)
+        found["inbox"] = compare(_load_inbox)
         found["/metrics"] = _compare_metrics(few, many, extent.calls)
         found["/readyz"] = compare(readiness.check_parts)
         found["accept"] = compare(_accept)
@@ -117,6 +127,7 @@ class _Loaded:
         self._connection = servers.connect(stack)
         (template,) = accept_exports(self.runtime, 1)
         run_export(self.runtime, template)
+        _answer(self.runtime, template)
         each = stored // _FAILED
         failed = {
             "exports.state": f"CASE WHEN mod(n, {each}) = 0 THEN 'failed' ELSE state END",
@@ -187,6 +198,35 @@ def _read_last(runtime: Runtime) -> None:
                 .limit(1)
             )
         read_feed(runtime, factories.ACCOUNT, f"{newest}.1", limit=50)
+
+
+def _answer(runtime: Runtime, export_id: str) -> None:
+    """Record the answers of a customs broker: they are copied with their entry."""
+    with account_scope(factories.ACCOUNT), runtime.db.read() as session:
+        submission_id = session.scalars(
+            select(col(BrokerSubmission.id)).where(col(BrokerSubmission.export_id) == export_id)
+        ).one()
+    for status in ("accepted", "filed", "released"):
+        answer = AcknowledgementBody.model_validate({"id": status, "status": status})
+        with account_scope(factories.ACCOUNT):
+            broker_answers.receive_answer(runtime, submission_id, answer, f"partner:{factories.BROKER}")
+
+
+def _list_deadlines(runtime: Runtime) -> None:
+    with account_scope(factories.ACCOUNT):
+        if len(list_deadlines(runtime, factories.ACCOUNT, limit=50).items) != 50:
+            raise RuntimeError("a page of deadlines is not full")
+
+
+def _write_calendar(runtime: Runtime) -> None:
+    if write_calendar(runtime, CalendarToken(factories.ACCOUNT, 0)).count(b"BEGIN:VEVENT") != MAX_EVENTS:
+        raise RuntimeError("the calendar is not full")
+
+
+def _load_inbox(runtime: Runtime) -> None:
+    with account_scope(factories.ACCOUNT):
+        if not load_inbox(runtime, factories.ACCOUNT).items:
+            raise RuntimeError("the inbox is empty")
 
 
 def _accept(runtime: Runtime) -> None:
