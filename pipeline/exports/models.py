@@ -117,30 +117,22 @@ class Export(SQLModel, table=True):
                 " AND acknowledged_seq IS NOT NULL) IS TRUE"
             ),
         ),
-        # Amounts that differ do not change the outcome. The inbox writes the same conditions.
-        partial_index(
-            "ix_exports_amounts_differ",
-            "account_id",
-            "id",
-            where=text("(amounts_differ AND purged_at IS NULL AND acknowledged_seq IS NULL) IS TRUE"),
-        ),
-        partial_index(
-            "ix_exports_amounts_acknowledged",
-            "account_id",
-            "id",
-            where=text("(amounts_differ AND purged_at IS NULL AND acknowledged_seq IS NOT NULL) IS TRUE"),
-        ),
-        partial_index(
-            "ix_exports_earlier_entry",
-            "account_id",
-            "id",
-            where=text("(earlier_entry AND purged_at IS NULL AND acknowledged_seq IS NULL) IS TRUE"),
-        ),
-        partial_index(
-            "ix_exports_earlier_acknowledged",
-            "account_id",
-            "id",
-            where=text("(earlier_entry AND purged_at IS NULL AND acknowledged_seq IS NOT NULL) IS TRUE"),
+        # These do not change the outcome. The inbox writes the same conditions.
+        *(
+            partial_index(
+                f"ix_exports_{name}",
+                "account_id",
+                "id",
+                where=text(f"({column} AND purged_at IS NULL AND acknowledged_seq IS {seen}) IS TRUE"),
+            )
+            for column, name, seen in (
+                ("amounts_differ", "amounts_differ", "NULL"),
+                ("amounts_differ", "amounts_acknowledged", "NOT NULL"),
+                ("earlier_entry", "earlier_entry", "NULL"),
+                ("earlier_entry", "earlier_acknowledged", "NOT NULL"),
+                ("summary_trouble", "summary_trouble", "NULL"),
+                ("summary_trouble", "summary_acknowledged", "NOT NULL"),
+            )
         ),
         partial_index(
             "uq_exports_supersedes_id", "supersedes_id", where=text("supersedes_id IS NOT NULL"), unique=True
@@ -177,6 +169,7 @@ class Export(SQLModel, table=True):
     outcome: str = Outcome.IN_PROGRESS.value  # triggers keep it, on this table, on submissions and on deliveries
     quarantined: bool = False  # failed because its work killed workers or raised an unknown error
     amounts_differ: bool | None = None  # customs assessed other amounts than the estimate; else None
+    summary_trouble: bool | None = None  # the summary of an entry needs a person; else None
     earlier_entry: bool | None = None  # it is superseded, and an entry that it left needs a person; else None
     acknowledged_seq: int | None = None  # the event by which a person acknowledged it; no fact needs a person since
     trace_parent: str | None = None  # of the request that was accepted; messages repeat it

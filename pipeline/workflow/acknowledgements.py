@@ -122,7 +122,7 @@ def _find_newer_fact(session: Session, export_id: str, seq: int) -> bool:
 
 
 def _check_acknowledgeable(session: Session, export: Export, outcome: Outcome) -> None:
-    if outcome in ACKNOWLEDGEABLE or export.amounts_differ or export.earlier_entry:
+    if outcome in ACKNOWLEDGEABLE or export.amounts_differ or export.summary_trouble or export.earlier_entry:
         return
     dead = select(col(Delivery.id)).where(col(Delivery.subject_id) == export.id, DEAD).limit(1)
     if session.scalar(dead) is not None:

@@ -13,17 +13,20 @@ from pipeline.accounts.models import Partner
 from pipeline.accounts.states import PartnerState
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries.arrivals import describe_arrival
-from pipeline.deliveries.entries.entries import find_differences, find_without_bill
-from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, Delivery, Notification
+from pipeline.deliveries.entries.entries import find_without_bill
+from pipeline.deliveries.entries.facets import AnswerStatus
+from pipeline.deliveries.entries.troubles import find_troubles
+from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.outcomes import HANDOFF, has_arrived, outcome_search
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.exports.event_models import Event
 from pipeline.exports.models import Export, PlanSnapshot
 from pipeline.exports.schemas.export import AcknowledgedView
 from pipeline.exports.schemas.inbox import Cause, InboxItem, InboxView
-from pipeline.exports.states import ACKNOWLEDGEABLE, DeliveryState, Outcome
+from pipeline.exports.states import ACKNOWLEDGEABLE, DeliveryState, Outcome, SubmissionState
 from pipeline.workflow.dead_letters import describe_export, find_dead, load_acknowledged, select_dead
 from pipeline.workflow.left_entries import find_left, select_left
+from pipeline.workflow.marked_exports import EXPORT_COLUMNS, MARKS, find_marked, select_marked
 
 #: The most items of one cause that are listed, those of the oldest exports.
 MOST_ITEMS: Final = 200
@@ -45,12 +48,20 @@ _REASONS: Final = {
     Cause.REJECTED: "The customs broker rejects it. Correct the plan, and amend the export.",
     Cause.QUERY: "The customs broker asks. Reply to it, or correct the plan and amend the export.",
     Cause.HELD: "Customs holds the goods. Ask the customs broker what is missing.",
-    Cause.AMOUNTS_DIFFER: "Customs assessed other amounts than the estimate. Ask the customs broker why, or acknowledge the"
-    " difference.",
     Cause.HANDOFF_HELD: "A person holds its handoff, so nothing is sent. Release the hold, or cancel the export.",
     Cause.NOT_WITHDRAWN: "The entry is filed although its withdrawal is requested. Ask the customs broker to cancel the"
     " entry, or acknowledge that the goods go.",
     Cause.PAUSED: "Nothing is sent to it until a person resumes it. Its messages are kept.",
+}
+
+#: The reasons of exports that have another word of the customs broker than their cause.
+_REASONS_BY_WORD: Final[Mapping[AnswerStatus, str]] = {
+    AnswerStatus.NOT_RELEASED: "Customs does not release the goods. Ask the customs broker what is missing.",
+    AnswerStatus.DETAINED: "Customs detains the goods. Ask the customs broker what is missing.",
+    AnswerStatus.REFUSED: "Customs refused the goods. Ask the customs broker what becomes of them.",
+    AnswerStatus.SEIZED: "Customs seized the goods. Ask the customs broker what you can do.",
+    AnswerStatus.CANCELLED: "The entry is cancelled. Ask the customs broker why, and whether it files another.",
+    AnswerStatus.WITHDRAWN: "The customs broker files no entry. Ask it why, or amend the export.",
 }
 
 _ARRIVED: Final = "The goods arrived, and no release is known. Call the customs broker now: the carrier may be waiting."
@@ -70,11 +81,6 @@ _ACKNOWLEDGED: Final[ColumnElement[bool]] = literal_column(
     " AND purged_at IS NULL"
     " AND acknowledged_seq IS NOT NULL) IS TRUE"
 )
-#: The conditions of the indexes of exports whose assessed amounts differ, by whether a person acknowledged it.
-_DIFFERS: Final[Mapping[bool, ColumnElement[bool]]] = {
-    False: literal_column("(amounts_differ AND purged_at IS NULL AND acknowledged_seq IS NULL) IS TRUE"),
-    True: literal_column("(amounts_differ AND purged_at IS NULL AND acknowledged_seq IS NOT NULL) IS TRUE"),
-}
 
 
 @dataclass(frozen=True)
@@ -126,7 +132,8 @@ def open_items(account_id: SQLColumnExpression[str]) -> Iterator[Select[Any]]:
     """Yield the statements that together find each open item of an account once, to count them."""
     for outcome in dict.fromkeys(_CAUSES.values()):
         yield _select_exports(account_id, outcome, col(Export.id))
-    yield select(col(Export.id)).where(col(Export.account_id) == account_id, _DIFFERS[False])
+    for cause in MARKS:
+        yield select_marked(account_id, cause, col(Export.id))
     yield select_left(account_id, col(Export.id))
     yield select_dead(account_id, col(Delivery.id))
     yield _select_paused(account_id, col(Partner.id))
@@ -148,24 +155,15 @@ def _find_items(
             yield _describe_overdue(session, rows, seen)
         else:
             yield _describe_answers(session, each, rows, seen)
-    if cause in (None, Cause.AMOUNTS_DIFFER):
-        yield _find_differences(session, account_id, acknowledged=acknowledged, limit=limit)
+    for marked in MARKS:
+        if cause in (None, marked):
+            yield find_marked(session, account_id, marked, acknowledged=acknowledged, limit=limit)
     if cause in (None, Cause.EARLIER_ENTRY):
         yield find_left(session, account_id, acknowledged=acknowledged, limit=limit)
     if cause in (None, Cause.DEAD_LETTER):
         yield find_dead(session, account_id, acknowledged=acknowledged, limit=limit)
     if cause in (None, Cause.PAUSED) and not acknowledged:
         yield _find_paused(session, account_id, limit)
-
-
-_EXPORT_COLUMNS: Final[tuple[Any, ...]] = (
-    col(Export.id).label("export_id"),
-    col(Export.batch_id),
-    col(Export.next_seq),
-    col(Export.acknowledged_seq),
-    col(PlanSnapshot.entry_on),
-    col(PlanSnapshot.test),
-)
 
 
 def _select_exports(
@@ -184,7 +182,7 @@ def _find_exports(
     """Return the oldest exports with this cause, with their handoffs."""
     outcome = _CAUSES[cause]
     columns = (
-        *_EXPORT_COLUMNS,
+        *EXPORT_COLUMNS,
         col(Export.broker_id),
         col(Export.revision),
         col(Export.failure),
@@ -284,62 +282,20 @@ def _describe_late(row: Row[Any], without_bill: Sequence[str]) -> str:
 def _describe_answers(
     session: Session, cause: Cause, rows: Sequence[Row[Any]], seen: Mapping[str, AcknowledgedView]
 ) -> list[InboxItem]:
-    answers = {
-        answer.submission_id: answer
-        for answer in session.scalars(
-            select(Acknowledgement)
-            .where(
-                col(Acknowledgement.submission_id).in_([row.submission_id for row in rows]),
-                col(Acknowledgement.status) == cause.value,
-            )
-            .order_by(col(Acknowledgement.received_at))
-        )
-    }
+    troubles = find_troubles(session, SubmissionState(cause), [row.submission_id for row in rows])
     return [
         InboxItem(
             **describe_export(row),
             cause=cause,
             partner_id=row.broker_id,
-            reason=_REASONS[cause],
-            text="" if (answer := answers.get(row.submission_id)) is None else answer.message or "",
-            fields=[] if answer is None else answer.fields,
+            reason=_REASONS[cause] if trouble is None else _REASONS_BY_WORD.get(trouble.word, _REASONS[cause]),
+            text="" if trouble is None else trouble.text,
+            fields=[] if trouble is None else trouble.fields,
             since=row.answered_at,
             acknowledged=seen.get(row.export_id),
         )
         for row in rows
-    ]
-
-
-def _find_differences(session: Session, account_id: str, *, acknowledged: bool, limit: int) -> list[InboxItem]:
-    """Return the oldest exports whose assessed amounts differ from the estimate, each with its amounts."""
-    rows = session.execute(
-        select(
-            *_EXPORT_COLUMNS,
-            col(Export.broker_id),
-            col(Export.updated_at),
-            col(BrokerSubmission.id).label("submission_id"),
-        )
-        .join(BrokerSubmission, HANDOFF)
-        .join(PlanSnapshot, col(PlanSnapshot.id) == col(Export.plan_id))
-        .where(col(Export.account_id) == account_id, _DIFFERS[acknowledged])
-        .order_by(col(Export.id))
-        .limit(limit)
-    ).all()
-    if not rows:
-        return []
-    seen = load_acknowledged(session, rows)
-    found = find_differences(session, [row.submission_id for row in rows])
-    return [
-        InboxItem(
-            **describe_export(row),
-            cause=Cause.AMOUNTS_DIFFER,
-            partner_id=row.broker_id,
-            reason=_REASONS[Cause.AMOUNTS_DIFFER],
-            text=found[row.submission_id].text,
-            since=found[row.submission_id].since or row.updated_at,
-            acknowledged=seen.get(row.export_id),
-        )
-        for row in rows
+        for trouble in (troubles.get(row.submission_id),)
     ]
 
 

@@ -11,7 +11,6 @@ from sqlmodel import Session, col, select
 from pipeline.core.errors import NotFound
 from pipeline.core.findings import Finding
 from pipeline.deliveries.entries.entries import count_headlines
-from pipeline.deliveries.entries.facets import describe_headlines
 from pipeline.deliveries.entries.revisions import EarlierEntry, find_filed_entries, read_same
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
 from pipeline.deliveries.outcomes import is_quarantined, read_outcome
@@ -205,7 +204,7 @@ def build_view(rows: ExportRows) -> ExportView:
             submissions=rows.submissions,
             undelivered={n.partner_id: n.dead for n in notifications if n.dead},
             retried=list_retried_handoffs(rows.tallies),
-            headlines={name: describe_headlines(counted) for name, counted in rows.headlines.items()},
+            headlines=rows.headlines,
             hold=rows.hold,
         ),
         plan_hash=export.plan_hash,

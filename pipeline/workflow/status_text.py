@@ -1,10 +1,11 @@
 """The status text of an export: one sentence about what it does, what it waits for, or why it stopped."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC
 from typing import Final
 
 from pipeline.deliveries.arrivals import describe_arrival
+from pipeline.deliveries.entries.facets import describe_headlines, describe_held
 from pipeline.deliveries.models import BrokerSubmission
 from pipeline.deliveries.outcomes import has_arrived
 from pipeline.exports.models import Export, Step
@@ -23,7 +24,7 @@ _SUBMISSION_TEXTS: Final = {
     SubmissionState.QUERY: "{partner} asks a question",
     SubmissionState.FILED: "{partner} filed the entry",
     SubmissionState.RELEASED: "customs released the goods",
-    SubmissionState.HELD: "customs holds the goods",
+    SubmissionState.HELD: "{held}",
     SubmissionState.WITHDRAWING: "the withdrawal is requested; waiting for {partner} to confirm it",
     SubmissionState.WITHDRAWN: "withdrawn: {partner} files no entry",
     SubmissionState.NOT_WITHDRAWN: "{partner} filed the entry although its withdrawal is requested",
@@ -50,13 +51,13 @@ def describe_export(
     submissions: Sequence[BrokerSubmission],
     undelivered: Mapping[str, int],
     retried: Mapping[str, str],
-    headlines: Mapping[str, str | None],
+    headlines: Mapping[str, Mapping[str, int]],
     hold: PersonsRequestView | None = None,
 ) -> str:
     """Return the sentence; `undelivered` counts the dead letters by recipient.
 
     `retried` has the error of each handoff that waits for its next attempt, by customs broker; `headlines` counts the
-    entries of each submission whose entries differ; `hold` says who holds the handoff.
+    entries of each answered submission; `hold` says who holds the handoff.
     """
     state = ExportState(export.state)
     if hold is not None and export.state in ACTIVE_STATES:
@@ -76,8 +77,10 @@ def describe_export(
     if state is ExportState.SUPERSEDED:
         return "Superseded by a newer revision"
     answers = [
-        " - ".join(filter(None, (_describe_submission(row, retried.get(row.partner_id)), headlines.get(row.id))))
+        " - ".join(filter(None, (_describe_submission(row, retried.get(row.partner_id), counted), differing)))
         for row in submissions
+        for counted in (headlines.get(row.id, {}),)
+        for differing in (describe_headlines(counted),)
     ]
     if any(finding["rule"] == FILES_NOTHING for finding in export.findings):
         answers = [f"{answer} (sandbox: nobody files)" for answer in answers]
@@ -87,13 +90,13 @@ def describe_export(
     return "; ".join(["Executed", *answers, *given_up])
 
 
-def _describe_submission(row: BrokerSubmission, failed: str | None) -> str:
+def _describe_submission(row: BrokerSubmission, failed: str | None, headlines: Collection[str]) -> str:
     status = SubmissionState(row.state)
     late = None if row.overdue_at is None or row.deadline_at is None else _OVERDUE_TEXTS.get(status)
     if late is None or row.deadline_at is None:
         if failed and status in (SubmissionState.PENDING, SubmissionState.SENT):
             return f"{row.partner_id} did not take the handoff, which waits for its next attempt: {failed}"
-        return _SUBMISSION_TEXTS[status].format(partner=row.partner_id)
+        return _SUBMISSION_TEXTS[status].format(partner=row.partner_id, held=describe_held(headlines))
     deadline = row.deadline_at.astimezone(UTC)
     text = f"overdue: {late.format(partner=row.partner_id)} by {deadline:%Y-%m-%d %H:%M:%S} UTC"
     if row.arrives_at is None:

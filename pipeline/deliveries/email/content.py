@@ -27,6 +27,7 @@ from pipeline.deliveries.email.text import (
     describe_origin,
     format_moment,
 )
+from pipeline.deliveries.entries.facets import FACETS, MEANINGS, AnswerStatus
 from pipeline.deliveries.models import Notification
 from pipeline.deliveries.outbox.outbox import OPERATOR
 from pipeline.deliveries.schemas.cloudevent import CustomsPackageRef, ExportMessage
@@ -295,6 +296,9 @@ _ANSWERS: Final = {
 
 def _build_answered(message: HandoffAnswered, page: tuple[str, str]) -> EmailContent:
     says, remedy = _ANSWERS[message.status]
+    if message.status == "held" and message.answer_status not in (None, "held"):
+        status = AnswerStatus(message.answer_status)
+        says = f"says: {MEANINGS[FACETS[status]][status].partition(';')[0]}"
     opening = [f"{message.partner_id} {says}."]
     if message.submission_status != message.status:
         opening.append(f"The handoff has a newer status: “{message.submission_status}”.")

@@ -13,7 +13,14 @@ from sqlmodel import Session
 from pipeline.core.db import database_now, table
 from pipeline.core.errors import NotInHandoff
 from pipeline.deliveries.entries.entries_change import EntriesChange
-from pipeline.deliveries.entries.facets import AT_CUSTOMS, Answer, AnswerStatus, EntryFacets, fold_entries
+from pipeline.deliveries.entries.facets import (
+    AT_CUSTOMS,
+    SUMMARY_TROUBLES,
+    Answer,
+    AnswerStatus,
+    EntryFacets,
+    fold_entries,
+)
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, CustomsEntry
 from pipeline.exports.models import Export, ExportUnit
 from pipeline.exports.schemas.assessment import Assessment
@@ -193,11 +200,24 @@ def any_differs(entries: Mapping[str, EntryFacets]) -> bool:
     return any(each.assessment is not None and each.assessment.differs for each in entries.values())
 
 
-def mark_difference(session: Session, export_id: str, change: EntriesChange) -> None:
-    """Write whether assessed amounts differ from the estimate, if an answer changes it."""
-    differs = any_differs(change.after)
-    if differs is not any_differs(change.before):
-        session.execute(update(table(Export)).where(_exports.id == export_id).values(amounts_differ=differs or None))
+def any_summary_trouble(entries: Mapping[str, EntryFacets]) -> bool:
+    """Return whether customs rejects the summary of an entry, or requests documents about it."""
+    return any(each.summary in SUMMARY_TROUBLES for each in entries.values())
+
+
+def mark_troubles(session: Session, export_id: str, change: EntriesChange, *, superseded: bool = False) -> None:
+    """Write whether assessed amounts differ from the estimate, and whether a summary needs a person, if that changes.
+
+    The summaries of a superseded export are those of the newest one; what it left is an item of its own.
+    """
+    judged = {"amounts_differ": any_differs} | ({} if superseded else {"summary_trouble": any_summary_trouble})
+    changed = {
+        name: judge(change.after) or None
+        for name, judge in judged.items()
+        if judge(change.after) is not judge(change.before)
+    }
+    if changed:
+        session.execute(update(table(Export)).where(_exports.id == export_id).values(changed))
 
 
 def build_entry_views(entries: Mapping[str, EntryFacets]) -> list[EntryView]:

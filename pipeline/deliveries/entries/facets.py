@@ -4,7 +4,7 @@ An entry is one customs package of one handoff. Customs speaks about several thi
 apart. The result depends on the set of answers, not on the order in which they arrive.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -118,13 +118,15 @@ MEANINGS: Final[Mapping[Facet, Mapping[AnswerStatus, str]]] = {
 #: The facet of each status.
 FACETS: Final = {status: facet for facet, statuses in MEANINGS.items() for status in statuses}
 
+#: The values of the summary's facet after which a person must act. They do not change the headline.
+SUMMARY_TROUBLES: Final = frozenset({AnswerStatus.SUMMARY_DOCUMENTS_REQUESTED, AnswerStatus.SUMMARY_REJECTED})
+
 #: The statuses that notify the operators: a person must look.
 NEEDS_LOOK: Final = frozenset(
     {
         *list(AnswerStatus)[list(AnswerStatus).index(AnswerStatus.QUERY) :],
         AnswerStatus.BILL_UNMATCHED,
-        AnswerStatus.SUMMARY_DOCUMENTS_REQUESTED,
-        AnswerStatus.SUMMARY_REJECTED,
+        *SUMMARY_TROUBLES,
     }
 )
 
@@ -362,6 +364,19 @@ def summarize_entries(entries: Iterable[EntryFacets], *, withdrawing: bool = Fal
         state=awaiting if worst is None else to_state(worst),
         expected_after=None if expected is None else to_state(expected) or SubmissionState.DELIVERED,
     )
+
+
+#: What the status `held` of a submission means, by the worst headline of its entries.
+_HELD_TEXTS: Final = {
+    Headline.REFUSED: "customs refused or seized the goods",
+    Headline.HELD: "customs holds the goods",
+    Headline.CANCELLED: "the entry is cancelled",
+}
+
+
+def describe_held(headlines: Collection[str]) -> str:
+    """Return what stands against the goods of a submission that is `held`, by the headlines of its entries."""
+    return next((text for each, text in _HELD_TEXTS.items() if each in headlines), _HELD_TEXTS[Headline.HELD])
 
 
 def describe_headlines(counted: Mapping[str, int]) -> str | None:

@@ -109,7 +109,7 @@ def write_answer(
     earlier = fold_entries(stored, (each for each in answers if each.id != row["id"]))
     change = EntriesChange(earlier, fold_entries(stored, answers))
     entries.write_changed(session, handoff.submission_id, change.after, stored)
-    entries.mark_difference(session, handoff.export_id, change)
+    entries.mark_troubles(session, handoff.export_id, change, superseded=handoff.superseded)
     before, after = (
         summarize_entries(each.values(), withdrawing=handoff.withdrawing) for each in (change.before, change.after)
     )

@@ -87,7 +87,7 @@ def carry_answers(
     stored = entries.read_stored(session, export_id, submission_id)
     folded = fold_entries(stored, entries.read_answers(session, submission_id))
     entries.write_changed(session, submission_id, folded, stored)
-    entries.mark_difference(session, export_id, EntriesChange(fold_entries(stored, ()), folded))
+    entries.mark_troubles(session, export_id, EntriesChange(fold_entries(stored, ()), folded))
     unmoved = {"moved": False, "deadlineReset": False, "submissionStatus": status.value}
     return [_build_event(row, unmoved) for row in copied]
 

@@ -22,6 +22,7 @@ class Cause(StrEnum):
     REJECTED = "rejected"
     QUERY = "query"
     HELD = "held"
+    SUMMARY = "summary"
     AMOUNTS_DIFFER = "amounts_differ"
     EARLIER_ENTRY = "earlier_entry"
     DEAD_LETTER = "dead_letter"
@@ -53,6 +54,7 @@ REMEDIES: Final[Mapping[Cause, tuple[Remedy, ...]]] = {
     Cause.REJECTED: (Remedy.AMEND, Remedy.ACKNOWLEDGE),
     Cause.QUERY: (Remedy.REPLY, Remedy.AMEND, Remedy.ACKNOWLEDGE),
     Cause.HELD: (Remedy.ACKNOWLEDGE,),
+    Cause.SUMMARY: (Remedy.REPLY, Remedy.ACKNOWLEDGE),
     Cause.AMOUNTS_DIFFER: (Remedy.REPLY, Remedy.ACKNOWLEDGE),
     Cause.EARLIER_ENTRY: (Remedy.ACKNOWLEDGE,),
     Cause.DEAD_LETTER: (Remedy.RESEND, Remedy.TEST, Remedy.ACKNOWLEDGE),

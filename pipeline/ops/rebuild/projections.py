@@ -12,7 +12,7 @@ from pipeline.customs import treatment
 from pipeline.customs.checks.informal import informal_columns
 from pipeline.customs.checks.same_goods import same_goods_columns
 from pipeline.deliveries.email.content import build_handoff_subject
-from pipeline.deliveries.entries.entries import any_differs, entry_columns
+from pipeline.deliveries.entries.entries import any_differs, any_summary_trouble, entry_columns
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, ConversationMessage, CustomsEntry
 from pipeline.documents.repository import PURGED
 from pipeline.exports import packages
@@ -147,6 +147,10 @@ def _export_row(facts: ExportFacts) -> ExpectedRow:
         "quarantined": history.quarantined,
         "acknowledged_seq": history.acknowledged_seq,
         "amounts_differ": (bool(history.broker_answers) and any_differs(history.fold_entries())) or None,
+        "summary_trouble": (
+            bool(history.broker_answers) and not history.superseded and any_summary_trouble(history.fold_entries())
+        )
+        or None,
         "earlier_entry": history.earlier_entry or None,
         "hold_seq": history.hold_seq,
         "withdrawal_seq": history.withdrawal_seq,

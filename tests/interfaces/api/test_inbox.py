@@ -13,7 +13,7 @@ def test_inbox_lists_acknowledges_and_reopens(harness: ApiHarness) -> None:
     assert (item["cause"], item["exportId"], item["text"], item["acknowledged"]) == (
         "rejected",
         export_id,
-        "Not steel.",
+        "CP-000001: rejected. Not steel.",
         None,
     )
     view = client.post(f"/api/exports/{export_id}/acknowledge", json={"note": "amending it"}).json()

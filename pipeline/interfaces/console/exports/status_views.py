@@ -8,6 +8,7 @@ from typing import Final
 from urllib.parse import quote, urlencode
 
 from pipeline.accounts.schemas import DeliveryView
+from pipeline.deliveries.entries.facets import describe_held
 from pipeline.deliveries.remedies import omit_command
 from pipeline.deliveries.schemas.messages import MessageType, describe_message_type
 from pipeline.exports.schemas.export import ExportView
@@ -165,9 +166,9 @@ def _find_broker_task(
                 "An entry is filed although its withdrawal is requested.", remedy, link, "The customs broker"
             )
         case SubmissionState.HELD:
-            return PersonTask(
-                "Customs holds the goods.", f"Ask {broker} what customs needs.", link, "The customs broker"
-            )
+            found = describe_held([entry.headline for entry in each.entries])
+            title = f"{found[0].upper()}{found[1:]}."
+            return PersonTask(title, f"Ask {broker} what customs needs.", link, "The customs broker")
     if each.overdue_at is not None and each.deadline_at is not None:
         handoffs = [
             _choose_delivery(export, delivery)

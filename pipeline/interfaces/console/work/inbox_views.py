@@ -20,6 +20,7 @@ _TITLES: Final = {
     Cause.REJECTED: "Rejected",
     Cause.QUERY: "Query",
     Cause.HELD: "Held by customs",
+    Cause.SUMMARY: "Entry summary",
     Cause.AMOUNTS_DIFFER: "Assessed otherwise than estimated",
     Cause.EARLIER_ENTRY: "Entry of an earlier revision",
     Cause.DEAD_LETTER: "Not delivered",

@@ -1,0 +1,109 @@
+"""The inbox items of exports with a mark: assessed amounts that differ, or an entry summary that needs a person.
+
+Neither changes the outcome of the export.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Row, Select, SQLColumnExpression, literal_column, select
+from sqlmodel import Session, col
+
+from pipeline.deliveries.entries.entries import find_differences
+from pipeline.deliveries.entries.facets import AnswerStatus
+from pipeline.deliveries.entries.troubles import find_summary_troubles
+from pipeline.deliveries.models import BrokerSubmission
+from pipeline.deliveries.outcomes import HANDOFF
+from pipeline.exports.models import Export, PlanSnapshot
+from pipeline.exports.schemas.inbox import Cause, InboxItem
+from pipeline.workflow.dead_letters import describe_export, load_acknowledged
+
+EXPORT_COLUMNS: Final[tuple[Any, ...]] = (
+    col(Export.id).label("export_id"),
+    col(Export.batch_id),
+    col(Export.next_seq),
+    col(Export.acknowledged_seq),
+    col(PlanSnapshot.entry_on),
+    col(PlanSnapshot.test),
+)
+
+_DIFFER: Final = (
+    "Customs assessed other amounts than the estimate. Ask the customs broker why, or acknowledge the difference."
+)
+_SUMMARY: Final = {
+    AnswerStatus.SUMMARY_REJECTED: "Customs rejects the entry summary. Ask the customs broker to correct and file it again.",
+    AnswerStatus.SUMMARY_DOCUMENTS_REQUESTED: "Customs requests documents about the entry summary. Send them to the customs"
+    " broker.",
+}
+
+#: The causes with a mark, each with the conditions of its two indexes, by whether a person acknowledged the export.
+MARKS: Final[Mapping[Cause, Mapping[bool, ColumnElement[bool]]]] = {
+    cause: {
+        seen: literal_column(f"({column} AND purged_at IS NULL AND acknowledged_seq IS {is_seen}) IS TRUE")
+        for seen, is_seen in ((False, "NULL"), (True, "NOT NULL"))
+    }
+    for cause, column in ((Cause.SUMMARY, "summary_trouble"), (Cause.AMOUNTS_DIFFER, "amounts_differ"))
+}
+
+
+def select_marked(
+    account_id: str | SQLColumnExpression[str], cause: Cause, *columns: Any, acknowledged: bool = False
+) -> Select[Any]:
+    """Return the statement for the exports of an account with this mark."""
+    return select(*columns).where(col(Export.account_id) == account_id, MARKS[cause][acknowledged])
+
+
+def find_marked(session: Session, account_id: str, cause: Cause, *, acknowledged: bool, limit: int) -> list[InboxItem]:
+    """Return the items of the oldest exports with this mark."""
+    columns = (
+        *EXPORT_COLUMNS,
+        col(Export.broker_id),
+        col(Export.updated_at),
+        col(BrokerSubmission.id).label("submission_id"),
+    )
+    rows = session.execute(
+        select_marked(account_id, cause, *columns, acknowledged=acknowledged)
+        .join(BrokerSubmission, HANDOFF)
+        .join(PlanSnapshot, col(PlanSnapshot.id) == col(Export.plan_id))
+        .order_by(col(Export.id))
+        .limit(limit)
+    ).all()
+    if not rows:
+        return []
+    describe = _describe_summaries if cause is Cause.SUMMARY else _describe_differences
+    seen, found = load_acknowledged(session, rows), describe(session, rows)
+    return [
+        InboxItem(
+            **describe_export(row),
+            **found[row.submission_id],
+            cause=cause,
+            partner_id=row.broker_id,
+            acknowledged=seen.get(row.export_id),
+        )
+        for row in rows
+    ]
+
+
+def _describe_differences(session: Session, rows: Sequence[Row[Any]]) -> dict[str, dict[str, Any]]:
+    found = find_differences(session, [row.submission_id for row in rows])
+    return {
+        row.submission_id: {
+            "reason": _DIFFER,
+            "text": found[row.submission_id].text,
+            "since": found[row.submission_id].since or row.updated_at,
+        }
+        for row in rows
+    }
+
+
+def _describe_summaries(session: Session, rows: Sequence[Row[Any]]) -> dict[str, dict[str, Any]]:
+    found = find_summary_troubles(session, [row.submission_id for row in rows])
+    return {
+        handoff: {
+            "reason": _SUMMARY[trouble.word],
+            "text": trouble.text,
+            "fields": trouble.fields,
+            "since": trouble.since,
+        }
+        for handoff, trouble in found.items()
+    }
