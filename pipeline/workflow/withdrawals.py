@@ -1,5 +1,7 @@
 """Withdraws an export after its handoff: a person requests it, and the customs broker confirms it."""
 
+from collections.abc import Iterable
+
 from sqlalchemy import select, update
 from sqlmodel import Session, col
 
@@ -7,7 +9,7 @@ from pipeline.core.errors import EntryFiled, InvalidState
 from pipeline.core.failpoints import failpoint
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries.entries.entries import name_entries, read_answers, read_package_numbers
-from pipeline.deliveries.entries.facets import EntryFacets, fold_entries, summarize_entries
+from pipeline.deliveries.entries.facets import EntryFacets, Headline, fold_entries, summarize_entries
 from pipeline.deliveries.models import BrokerSubmission, Delivery
 from pipeline.deliveries.outbox import retractions
 from pipeline.deliveries.outbox.outbox import BROKER, build_answer_url
@@ -53,7 +55,8 @@ def withdraw_export(
             # The entries may all be cancelled, or withdrawn unasked.
             status = summarize_entries(entries.values(), withdrawing=True).state or SubmissionState.WITHDRAWING
         url = build_answer_url(runtime.settings.public_url, submission.id)
-        enqueued = retractions.retract_withdrawn(session, export, submission, reason, url)
+        settled = _list_settled(entries.values()) if status is SubmissionState.WITHDRAWN else []
+        enqueued = retractions.retract_withdrawn(session, export, submission, reason, url, settled)
         session.execute(update(Export).where(col(Export.id) == export_id).values(withdrawal_seq=export.next_seq))
         advance_status(session, runtime.settings, submission.id, status)
         fact = {"reason": reason, "submissionId": submission.id, "submissionStatus": status.value, **enqueued.fact}
@@ -62,6 +65,12 @@ def withdraw_export(
         failpoint("withdraw.mid")
     failpoint("withdraw.after")
     return stream_tasks(enqueued.streams)
+
+
+def _list_settled(entries: Iterable[EntryFacets]) -> list[Headline]:
+    """Return the headlines of the entries of a handoff that is withdrawn at once; none if all were closed before."""
+    found = [(each.is_open, Headline.WITHDRAWN if each.is_open else each.headline) for each in entries]
+    return [headline for _, headline in found] if any(is_open for is_open, _ in found) else []
 
 
 def _check_not_filed(entries: dict[str, EntryFacets]) -> None:

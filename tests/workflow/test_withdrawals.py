@@ -128,6 +128,8 @@ def test_handoff_that_the_broker_never_had_is_withdrawn_at_once(workflow: Workfl
     export_id = execute_export(workflow, deliver=False)
     assert [task.partner_id for task in withdraw(workflow, export_id)] == [factories.OPERATOR]
     assert view(workflow, export_id).outcome.value == "withdrawn"
+    (settled,) = read_messages(workflow, export_id, MessageType.EXPORT_SETTLED)
+    assert (settled["answerId"], settled["summary"]) == (None, "1 of 1 withdrawn")
     assert read_messages(workflow, export_id, MessageType.PACKAGE_WITHDRAWN) == []
     states = {each.state for each in list_pending(workflow, export_id) if each.audience != "operator"}
     assert states == {"cancelled"}

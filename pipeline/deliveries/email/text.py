@@ -98,10 +98,14 @@ def build_progressed(message: EntriesMessage, page: tuple[str, str]) -> EmailCon
         (each.customs_package_number, ", ".join(filter(None, (each.headline.replace("_", " "), each.entry_number))))
         for each in moved
     ]
+    moment = format_moment(message.at)
+    happened = f"Customs broker {message.partner_id} answered at {moment}"
+    if message.answer_id is None:
+        happened = f"It was withdrawn at {moment}, before customs broker {message.partner_id} had the handoff"
     return EmailContent(
         f"Export {message.batch_id}: {message.summary}",
         heading,
-        [f"Customs broker {message.partner_id} answered at {format_moment(message.at)}. Now: {message.summary}."],
+        [f"{happened}. Now: {message.summary}."],
         [Section("Entries", rows)] if rows else [],
         page=page,
     )

@@ -1,7 +1,7 @@
 """Messages about an answer of the customs broker: what needs a person, which entries moved, and that none is open."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any, Final, cast
 
@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlmodel import Session, col
 
 from pipeline.deliveries.entries.entries_change import EntriesChange
-from pipeline.deliveries.entries.facets import describe_headlines
+from pipeline.deliveries.entries.facets import Headline, describe_headlines
 from pipeline.deliveries.models import BrokerSubmission
 from pipeline.deliveries.outbox import outbox
 from pipeline.deliveries.outbox.outbox import OPERATOR, Enqueued, NewNotification
@@ -84,12 +84,10 @@ def _build_answered(
 def _list_progress(
     facts: dict[str, Any], answer: AcknowledgementBody, arrived_at: datetime, change: EntriesChange
 ) -> Iterator[tuple[MessageType, EntryProgressed | ExportSettled]]:
-    counted = Counter(each.headline.value for each in change.after.values())
     known: dict[str, Any] = {
         **facts,
         "at": answer.at or arrived_at,
-        "headlines": dict(sorted(counted.items())),
-        "summary": describe_headlines(counted) or _describe_all(*counted.popitem()),
+        **count_headlines(each.headline for each in change.after.values()),
     }
     if change.progressed:
         moved = [
@@ -108,6 +106,13 @@ def _list_progress(
         )
     if change.settles:
         yield MessageType.EXPORT_SETTLED, ExportSettled(**known)
+
+
+def count_headlines(headlines: Iterable[Headline]) -> dict[str, Any]:
+    """Return how many entries have each headline, and the same in words, as messages say it."""
+    counted = Counter(each.value for each in headlines)
+    found = dict(sorted(counted.items()))
+    return {"headlines": found, "summary": describe_headlines(counted) or _describe_all(*counted.popitem())}
 
 
 def _describe_all(headline: str, count: int) -> str:

@@ -9,13 +9,16 @@ from sqlmodel import Session, col
 
 from pipeline.accounts import recipients
 from pipeline.accounts.recipients import Recipient
+from pipeline.core.db import database_now
+from pipeline.deliveries.entries.facets import Headline
 from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.outbox import outbox
+from pipeline.deliveries.outbox.answer_messages import count_headlines
 from pipeline.deliveries.outbox.outbox import BROKER, WAREHOUSE, Enqueued, NewNotification
 from pipeline.deliveries.schemas.cloudevent import CustomsPackageRef, RevisionRef
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.deliveries.schemas.to_broker import HandoffSuperseded, HandoffWithdrawn
-from pipeline.deliveries.schemas.to_operator import ExportCancelled
+from pipeline.deliveries.schemas.to_operator import ExportCancelled, ExportSettled
 from pipeline.deliveries.schemas.to_warehouse import PackageSuperseded, PackageWithdrawn
 from pipeline.exports.models import Export, ExportPackage, ExportUnit
 from pipeline.exports.states import Outcome
@@ -50,11 +53,17 @@ def retract_superseded(session: Session, old: Export, by: Export, planned: Colle
 
 
 def retract_withdrawn(
-    session: Session, export: Export, submission: BrokerSubmission, reason: str, url: str
+    session: Session,
+    export: Export,
+    submission: BrokerSubmission,
+    reason: str,
+    url: str,
+    settled: Collection[Headline] = (),
 ) -> Enqueued:
     """Notify operators, upstream service and all partners that may know the export that it is withdrawn.
 
-    Its undelivered messages are cancelled. `url` is where the customs broker answers.
+    Its undelivered messages are cancelled. `url` is where the customs broker answers. If that closes the last open entry
+    at once, `settled` are the headlines of all.
     """
     notified = _load_notified(session, export.id)
     outbox.cancel_unsent(session, export.id)
@@ -72,6 +81,18 @@ def retract_withdrawn(
     for subject, package in _retracted_packages(session, export, notified):
         about = PackageWithdrawn(**package, reason=reason)
         withdrawn.append(NewNotification(WAREHOUSE, MessageType.PACKAGE_WITHDRAWN, subject, about))
+    if settled:
+        closed = ExportSettled(
+            **outbox.describe_export(export),
+            outcome=Outcome.WITHDRAWN,
+            submission_id=submission.id,
+            partner_id=submission.partner_id,
+            answer_id=None,
+            at=session.execute(select(database_now())).scalar_one(),
+            **count_headlines(settled),
+            inspect=f"/api/exports/{export.id}",
+        )
+        withdrawn += [NewNotification(each, MessageType.EXPORT_SETTLED, submission.id, closed) for each in watchers]
     return _enqueue(session, export, withdrawn, notified.partners, watchers)
 
 

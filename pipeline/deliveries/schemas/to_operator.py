@@ -117,9 +117,11 @@ class EntriesMessage(ExportMessage):
     outcome: AtThisMoment = None
     submission_id: str
     partner_id: str
-    answer_id: str = Field(description="The customs broker's id of the answer")
+    answer_id: str | None = Field(
+        description="The customs broker's id of the answer; null if the handoff was withdrawn before the broker had it"
+    )
     at: AwareDatetime = Field(
-        description="When the customs broker decided; if it does not say, when the answer arrived"
+        description="When the customs broker decided; if it does not say, when the answer arrived, or the withdrawal"
     )
     headlines: dict[str, int] = Field(description="How many entries of the export have each headline")
     summary: str = Field(description="The headlines in words, such as `1 of 2 released, 1 held`")
@@ -137,7 +139,7 @@ class EntryProgressed(EntriesMessage):
 
 
 class ExportSettled(EntriesMessage):
-    """To the operator and the upstream service: the last open entry is liquidated, cancelled, refused or seized."""
+    """To the operator and the upstream service: each entry is liquidated, cancelled, refused, seized or withdrawn."""
 
 
 class ExportCancelled(ExportMessage):

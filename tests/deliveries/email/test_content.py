@@ -247,7 +247,7 @@ def test_email_with_many_packages_and_documents_stays_short(mail_runtime: Runtim
         (
             MessageType.EXPORT_SETTLED,
             "Export batch_1: 2 of 2 released",
-            ["No entry is open any more", "2027-10-08 00:00 UTC", "2 of 2 released"],
+            ["No entry is open any more", "answered at 2027-10-08 00:00 UTC", "2 of 2 released"],
         ),
     ],
 )
@@ -259,6 +259,12 @@ def test_operator_email_says_what_happened_and_what_to_do(
     for text in (body.text, body.html):
         assert [each for each in [*says, f"{PUBLIC}/console/exports/exp_1"] if each not in text] == []
         assert "/answers/" not in text
+
+
+def test_email_about_a_withdrawal_at_once_names_no_answer(mail_runtime: Runtime) -> None:
+    settled = {**MESSAGE_DATA[MessageType.EXPORT_SETTLED], "answerId": None}
+    body = content.build_email_body(mail_runtime.settings, notification(MessageType.EXPORT_SETTLED, settled), [])
+    assert "It was withdrawn at 2027-10-08 00:00 UTC, before customs broker br_sandbox had the handoff" in body.text
 
 
 def test_operator_email_about_quarantine_says_why(mail_runtime: Runtime) -> None:
@@ -275,19 +281,22 @@ def test_operator_email_about_quarantine_says_why(mail_runtime: Runtime) -> None
 
 
 @pytest.mark.parametrize(
-    ("status", "subject", "does"),
+    ("status", "said", "subject", "does"),
     [
-        ("query", "br_1 asks about the handoff", "Reply to the customs broker"),
-        ("held", "br_1 says that customs holds the goods", "Ask what customs needs"),
+        ("query", "query", "br_1 asks about the handoff", "Reply to the customs broker"),
+        ("held", None, "br_1 says that customs holds the goods", "Ask what customs needs"),
+        ("held", "refused", "br_1 says: customs refused the goods", "Ask what customs needs"),
+        ("held", "summary_rejected", "br_1 says: the entry summary is rejected", "Ask what customs needs"),
     ],
 )
 def test_each_answer_has_its_own_text_and_long_field_lists_are_cut(
-    mail_runtime: Runtime, status: str, subject: str, does: str
+    mail_runtime: Runtime, status: str, said: str | None, subject: str, does: str
 ) -> None:
     many = [{"pointer": f"/units/0/lines/{n}/htsCode", "message": "Why?"} for n in range(email_text.MAX_FIELDS + 3)]
     message_data = {
         **MESSAGE_DATA[MessageType.HANDOFF_ANSWERED],
         "status": status,
+        "answerStatus": said,
         "submissionStatus": status,
         "message": None,
         "fields": many,

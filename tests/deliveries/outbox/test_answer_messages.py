@@ -149,6 +149,7 @@ def test_another_entry_number_is_progress(workflow: WorkflowHarness) -> None:
     ("ends", "summary"),
     [
         (["cancelled"], "1 of 1 cancelled"),
+        (["withdrawn"], "1 of 1 withdrawn"),
         (["refused"], "1 of 1 refused"),
         (["filed", "seized"], "1 of 1 refused"),
         (["released", "summary_liquidated"], "1 of 1 released"),
