@@ -150,6 +150,7 @@ class Partner(SQLModel, table=True):
     path: str | None = None  # borderbuddy | byob, of a customs broker
     artifact_types: list[str] | None = Field(default=None, sa_type=JSON_TYPE)
     profile: dict[str, Any] | None = Field(default=None, sa_type=JSON_TYPE)  # the customs broker's import template
+    says_summaries: bool | None = None  # a customs broker has said what became of an entry summary; else None
     reply_links_revoked: int = 0  # how often; links in older e-mails are not valid
     endpoints_changed_at: datetime = timestamp_column()  # older connection tests are outdated
     created_at: datetime = timestamp_column()

@@ -14,10 +14,10 @@ from pipeline.core.errors import ASK_FOR_LIVE, NO_LINK, InsufficientRole, NotFou
 from pipeline.core.failpoints import failpoint
 from pipeline.core.runtime import Runtime
 from pipeline.core.signed_text import decode_token, encode_token
-from pipeline.deliveries.deadlines import select_deadlines
+from pipeline.deliveries.deadlines import DeadlineFilter, find_deadlines
 from pipeline.exports.audit_trail import Action, record_act
 from pipeline.exports.models import Account
-from pipeline.exports.schemas.deadlines import CalendarLink
+from pipeline.exports.schemas.deadlines import CalendarLink, DeadlineKind
 
 MAX_EVENTS: Final = 500
 
@@ -76,12 +76,12 @@ def write_calendar(runtime: Runtime, named: CalendarToken) -> bytes:
         # A calendar program shows no page, so a revoked link gets the answer of all invalid links.
         if account is None or account.calendar_links_revoked != named.revoked:
             raise NotFound(NO_LINK)
-        rows = session.execute(select_deadlines(named.account_id, MAX_EVENTS)).all()
+        rows = find_deadlines(session, named.account_id, DeadlineFilter(), MAX_EVENTS)
     return build_calendar(runtime.settings.public_url, rows)
 
 
 def build_calendar(public_url: str, rows: Any) -> bytes:
-    """Return the rows of `select_deadlines` as a calendar, which is valid without rows, too."""
+    """Return the rows of `find_deadlines` as a calendar, which is valid without rows, too."""
     from icalendar import Calendar, Event  # noqa: PLC0415 - few processes write a calendar
 
     calendar = Calendar()
@@ -98,13 +98,15 @@ def build_calendar(public_url: str, rows: Any) -> bytes:
 def _describe(public_url: str, row: Row[Any]) -> dict[str, Any]:
     submission = row.BrokerSubmission
     mark = "[test] " if row.test else ""
+    is_summary = row.kind == DeadlineKind.SUMMARY
+    task = "must file the entry summary" if is_summary else "must answer"
     return {
-        "uid": f"{submission.id}.{submission.state}",
+        "uid": f"{submission.id}.{'summary' if is_summary else submission.state}",
         "dtstamp": submission.updated_at,
         # Grows with each change, without a count of its own.
         "sequence": int(submission.updated_at.timestamp()) // 60,
-        "dtstart": submission.deadline_at,
-        "summary": f"{mark}{submission.partner_id} must answer: {row.batch_id}",
+        "dtstart": row.due_at,
+        "summary": f"{mark}{submission.partner_id} {task}: {row.batch_id}",
         "description": f"{public_url}/console/exports/{quote(submission.export_id)}",
         "status": "CONFIRMED",
         "transp": "TRANSPARENT",

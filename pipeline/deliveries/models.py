@@ -55,6 +55,25 @@ class BrokerSubmission(SQLModel, table=True):
             "arrives_at",
             where=text("test_account_id IS NOT NULL AND arrives_at IS NOT NULL AND deadline_at IS NOT NULL"),
         ),
+        # The same three for the entry summary after a release.
+        partial_index(
+            "ix_broker_submissions_summary_due_at",
+            "summary_due_at",
+            where=text("summary_due_at IS NOT NULL AND summary_overdue_at IS NULL"),
+        ),
+        partial_index(
+            "ix_broker_submissions_account_id_summary_due_at",
+            "account_id",
+            "summary_due_at",
+            "id",
+            where=text("summary_due_at IS NOT NULL"),
+        ),
+        partial_index(
+            "ix_broker_submissions_test_summary_due_at",
+            "test_account_id",
+            "summary_due_at",
+            where=text("test_account_id IS NOT NULL AND summary_due_at IS NOT NULL AND summary_overdue_at IS NULL"),
+        ),
         partial_index(
             "ix_broker_submissions_overdue",
             "account_id",
@@ -94,6 +113,9 @@ class BrokerSubmission(SQLModel, table=True):
     arrives_by: str | None = None
     deadline_at: datetime | None = instant_column(nullable=True)  # when the next status must be reached
     overdue_at: datetime | None = instant_column(nullable=True)  # when operators were notified that it is overdue
+    #: When the first summary of its released entries must be filed; None once it is, or if the day passed without alarm.
+    summary_due_at: datetime | None = instant_column(nullable=True)
+    summary_overdue_at: datetime | None = instant_column(nullable=True)  # when operators were notified that it is not
     first_accepted_at: datetime | None = instant_column(nullable=True)
     first_sent_back_at: datetime | None = instant_column(nullable=True)
     first_overdue_at: datetime | None = instant_column(nullable=True)

@@ -125,6 +125,7 @@ _DESCRIPTIONS: Final[Mapping[str, tuple[str, str | Callable[[_Facts], str]]]] = 
         ),
     ),
     "HANDOFF_OVERDUE": (ATTENTION, _describe_overdue),
+    "SUMMARY_OVERDUE": (ATTENTION, lambda data: f"entry summary overdue: due {data.get('deadlineAt')}"),
 }
 
 

@@ -315,6 +315,7 @@ def _purge_export(runtime: Runtime, export_id: str, record: ExpiredRecord) -> bo
             error_message=None,
             # No answer is expected or polled for any more.
             deadline_at=None,
+            summary_due_at=None,
             polled_at=None,
         )
         for table in (ExportPackage, LineTreatment, IdempotencyRecord, Order, OriginCertification):

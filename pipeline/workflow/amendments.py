@@ -264,7 +264,8 @@ def _supersede(
     filed = _find_filed(session, new)
     if not correct:
         _check_not_filed(filed)
-    transition_export(session, old.id, ExportState.SUPERSEDED, hold_seq=None)
+    # Its summaries are those of the newer revision.
+    transition_export(session, old.id, ExportState.SUPERSEDED, hold_seq=None, summary_trouble=None)
     session.execute(
         update(Step)
         .where(col(Step.export_id) == old.id, col(Step.state).in_((StepState.WAITING.value, StepState.READY.value)))

@@ -36,6 +36,10 @@ _SUMMARY: Final = {
     " broker.",
 }
 
+_LATE: Final = (
+    "The goods are released, and the entry summary is not filed in time. Ask the customs broker, or acknowledge it."
+)
+
 #: The causes with a mark, each with the conditions of its two indexes, by whether a person acknowledged the export.
 MARKS: Final[Mapping[Cause, Mapping[bool, ColumnElement[bool]]]] = {
     cause: {
@@ -60,6 +64,7 @@ def find_marked(session: Session, account_id: str, cause: Cause, *, acknowledged
         col(Export.broker_id),
         col(Export.updated_at),
         col(BrokerSubmission.id).label("submission_id"),
+        *(col(each) for each in (BrokerSubmission.summary_due_at, BrokerSubmission.summary_overdue_at)),
     )
     rows = session.execute(
         select_marked(account_id, cause, *columns, acknowledged=acknowledged)
@@ -97,13 +102,16 @@ def _describe_differences(session: Session, rows: Sequence[Row[Any]]) -> dict[st
 
 
 def _describe_summaries(session: Session, rows: Sequence[Row[Any]]) -> dict[str, dict[str, Any]]:
+    """Return what customs says about a summary, else that it is late."""
     found = find_summary_troubles(session, [row.submission_id for row in rows])
     return {
-        handoff: {
-            "reason": _SUMMARY[trouble.word],
-            "text": trouble.text,
-            "fields": trouble.fields,
-            "since": trouble.since,
+        row.submission_id: {
+            "reason": _LATE if trouble is None else _SUMMARY[trouble.word],
+            "text": "" if trouble is None else trouble.text,
+            "fields": [] if trouble is None else trouble.fields,
+            "since": row.summary_overdue_at or row.updated_at if trouble is None else trouble.since,
+            "deadline_at": None if row.summary_overdue_at is None else row.summary_due_at,
         }
-        for handoff, trouble in found.items()
+        for row in rows
+        for trouble in (found.get(row.submission_id),)
     }

@@ -5,7 +5,7 @@ from datetime import UTC
 from typing import Final
 
 from pipeline.deliveries.arrivals import describe_arrival
-from pipeline.deliveries.entries.facets import describe_headlines, describe_held
+from pipeline.deliveries.entries.headline_text import describe_headlines, describe_held
 from pipeline.deliveries.models import BrokerSubmission
 from pipeline.deliveries.outcomes import has_arrived
 from pipeline.exports.models import Export, Step

@@ -9,6 +9,7 @@ from pipeline.accounts.api_keys import Caller, Mode
 from pipeline.core.errors import InsufficientRole, InvalidState, Refused, ValidationFailed
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import account_clock, deadlines
+from pipeline.deliveries.deadlines import DeadlineFilter
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
 from pipeline.deliveries.schemas.answers import AcknowledgementBody
 from pipeline.deliveries.submissions import broker_answers, overdue
@@ -77,10 +78,10 @@ def test_deadlines_start_and_are_listed_by_the_clock(runtime: Runtime, clock: Cl
         answer(runtime, live, status=status)
         due = [read_submission(runtime, each).deadline_at for each in (test, live)]
         assert None not in due
-        page = deadlines.list_deadlines(runtime, factories.ACCOUNT, within_hours=200, limit=9)
+        page = deadlines.list_deadlines(runtime, factories.ACCOUNT, DeadlineFilter(200), limit=9)
         assert [each.test for each in page.items] == [False, True]
         assert all(clock.now + ahead * each.test < each.deadline_at for each in page.items)
-    assert deadlines.list_deadlines(runtime, factories.ACCOUNT, within_hours=1, limit=9).items == []
+    assert deadlines.list_deadlines(runtime, factories.ACCOUNT, DeadlineFilter(1), limit=9).items == []
 
 
 def test_answer_without_a_time_has_that_of_the_clock(runtime: Runtime, clock: Clock) -> None:

@@ -82,6 +82,7 @@ def test_sweep_runs_the_same_number_of_statements_however_much_is_due(workflow: 
         ("deliveries", "due_at"),
         ("broker_submissions", "deadline_at"),
         ("broker_submissions", "arrives_at"),
+        ("broker_submissions", "summary_due_at"),
         ("broker_submissions", "polled_at"),
     ],
 )

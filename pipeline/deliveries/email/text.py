@@ -63,12 +63,16 @@ def build_overdue(message: HandoffOverdue, page: tuple[str, str]) -> EmailConten
         arrivals = [("Arrival by the plan", format_moment(message.arrives_at))]
         risk = f"By the plan, {describe_arrival(message.arrives_at, arrived=message.arrived)}."
         title = "reports no release, and the goods have arrived" if message.arrived else title
+    what, ask = "The next status", "Ask whether the handoff can be read, and when the answer comes."
+    if message.summary:
+        title, risk = "has not filed the entry summary in time", "Customs may claim liquidated damages."
+        what, ask = "The entry summary", "Ask whether it is filed, and to answer `summary_filed`."
     return EmailContent(
         f"Export {message.batch_id}: {message.partner_id} {title}",
         f"A customs broker {title}",
         [
             (
-                f"The handoff to {message.partner_id} has the status “{message.submission_status}”. The next status"
+                f"The handoff to {message.partner_id} has the status “{message.submission_status}”. {what}"
                 f" was due by {format_moment(message.deadline_at)}. {risk}"
             )
         ],
@@ -79,13 +83,13 @@ def build_overdue(message: HandoffOverdue, page: tuple[str, str]) -> EmailConten
                     ("Customs broker", message.partner_id),
                     ("Channel", message.channel),
                     ("Status", message.submission_status),
-                    ("Next status due", format_moment(message.deadline_at)),
+                    (f"{what.removeprefix('The ').capitalize()} due", format_moment(message.deadline_at)),
                     *arrivals,
                     ("Submission", message.submission_id),
                 ],
             )
         ],
-        instructions=["Call the customs broker. Ask whether the handoff can be read, and when the answer comes."],
+        instructions=[f"Call the customs broker. {ask}"],
         page=page,
     )
 

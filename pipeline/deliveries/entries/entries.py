@@ -3,8 +3,9 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import Row, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -12,6 +13,7 @@ from sqlmodel import Session
 
 from pipeline.core.db import database_now, table
 from pipeline.core.errors import NotInHandoff
+from pipeline.customs.reference.entry import entry_rules
 from pipeline.deliveries.entries.entries_change import EntriesChange
 from pipeline.deliveries.entries.facets import (
     AT_CUSTOMS,
@@ -28,6 +30,11 @@ from pipeline.exports.schemas.submissions import EntryView
 
 _units, _answers, _entries = table(ExportUnit).c, table(Acknowledgement).c, table(CustomsEntry).c
 _submissions, _exports = table(BrokerSubmission).c, table(Export).c
+
+#: A post summary correction is accepted for so long after the entry (82 FR 2385, 2017-01-09).
+_CORRECTION: Final = timedelta(days=300)
+#: A protest is filed within so many days after the liquidation (19 CFR 174.12(e), 19 USC 1514(c)(3)).
+_PROTEST: Final = timedelta(days=180)
 
 #: The columns of an entry that the fold decides.
 _FOLDED: Final = ("headline", "broker", "release", "holds", "bill", "summary", "entry_number")
@@ -205,17 +212,25 @@ def any_summary_trouble(entries: Mapping[str, EntryFacets]) -> bool:
     return any(each.summary in SUMMARY_TROUBLES for each in entries.values())
 
 
-def mark_troubles(session: Session, export_id: str, change: EntriesChange, *, superseded: bool = False) -> None:
+def mark_troubles(
+    session: Session,
+    export_id: str,
+    change: EntriesChange,
+    *,
+    superseded: bool = False,
+    late_before: bool = False,
+    late: bool = False,
+) -> None:
     """Write whether assessed amounts differ from the estimate, and whether a summary needs a person, if that changes.
 
-    The summaries of a superseded export are those of the newest one; what it left is an item of its own.
+    The latter also if it is `late`. The summaries of a superseded export are those of the newest one; what it left is an
+    item of its own.
     """
-    judged = {"amounts_differ": any_differs} | ({} if superseded else {"summary_trouble": any_summary_trouble})
-    changed = {
-        name: judge(change.after) or None
-        for name, judge in judged.items()
-        if judge(change.after) is not judge(change.before)
-    }
+    before, after = change.before, change.after
+    judged = {"amounts_differ": (any_differs(before), any_differs(after))}
+    if not superseded:
+        judged["summary_trouble"] = any_summary_trouble(before) or late_before, any_summary_trouble(after) or late
+    changed = {name: is_now or None for name, (was, is_now) in judged.items() if is_now is not was}
     if changed:
         session.execute(update(table(Export)).where(_exports.id == export_id).values(changed))
 
@@ -223,6 +238,21 @@ def mark_troubles(session: Session, export_id: str, change: EntriesChange, *, su
 def build_entry_views(entries: Mapping[str, EntryFacets]) -> list[EntryView]:
     """Return the views of the entries."""
     return [
-        EntryView(customs_package_number=number, assessment=facets.assessment, **entry_columns(facets))
+        EntryView(
+            customs_package_number=number,
+            assessment=facets.assessment,
+            **entry_columns(facets),
+            **_find_windows(facets),
+        )
         for number, facets in entries.items()
     ]
+
+
+def _find_windows(facets: EntryFacets) -> dict[str, Any]:
+    """Return the last days on which the summary of a released entry can be corrected, or its liquidation protested."""
+    zone = ZoneInfo(entry_rules().clock.zone)
+    if facets.liquidated_at is not None and facets.summary is AnswerStatus.SUMMARY_LIQUIDATED:
+        return {"protest_until": facets.liquidated_at.astimezone(zone).date() + _PROTEST}
+    if facets.released_at is None or facets.release is not AnswerStatus.RELEASED:
+        return {}
+    return {"correction_until": facets.released_at.astimezone(zone).date() + _CORRECTION}

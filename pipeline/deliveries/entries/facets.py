@@ -4,7 +4,7 @@ An entry is one customs package of one handoff. Customs speaks about several thi
 apart. The result depends on the set of answers, not on the order in which they arrive.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -169,7 +169,7 @@ SUBMISSION_STATES: Final[Mapping[Headline, SubmissionState]] = {
 }
 
 #: The place of each headline; the worst is first.
-_SEVERITY: Final[Mapping[str, int]] = {headline: place for place, headline in enumerate(Headline)}
+SEVERITY: Final[Mapping[str, int]] = {headline: place for place, headline in enumerate(Headline)}
 
 #: The headlines after which nothing is released any more.
 _ENDED: Final = frozenset({Headline.CANCELLED, Headline.REFUSED, Headline.WITHDRAWN})
@@ -178,7 +178,7 @@ _ENDED: Final = frozenset({Headline.CANCELLED, Headline.REFUSED, Headline.WITHDR
 AT_CUSTOMS: Final = frozenset(each for each, state in SUBMISSION_STATES.items() if state is SubmissionState.FILED)
 
 #: The headlines after which a person must act first, so that no further status is expected.
-IN_TROUBLE: Final = frozenset(list(Headline)[: _SEVERITY[Headline.AWAITING]])
+IN_TROUBLE: Final = frozenset(list(Headline)[: SEVERITY[Headline.AWAITING]])
 
 
 @dataclass(frozen=True)
@@ -215,6 +215,8 @@ class EntryFacets:
     summary: AnswerStatus | None = None
     entry_number: str | None = None
     assessment: Assessment | None = None  # of the newest answer with amounts
+    released_at: datetime | None = None  # since when customs has released the goods
+    liquidated_at: datetime | None = None
 
     @property
     def headline(self) -> Headline:
@@ -261,6 +263,12 @@ class EntryFacets:
         return self.is_filed or (self.release is None and self.broker in (None, AnswerStatus.ACCEPTED))
 
     @property
+    def summary_due_after(self) -> datetime | None:
+        """The instant of the release after which the summary is due; None before it, or once the summary is filed."""
+        awaits = self.summary in (None, AnswerStatus.SUMMARY_REJECTED)
+        return self.released_at if awaits and self.release is AnswerStatus.RELEASED else None
+
+    @property
     def is_open(self) -> bool:
         """Whether more must follow: it is not withdrawn, cancelled, refused or seized, nor released and liquidated."""
         is_liquidated = self.summary is AnswerStatus.SUMMARY_LIQUIDATED
@@ -276,7 +284,7 @@ class EntryFacets:
             case Facet.BROKER:
                 self.broker = status
             case Facet.RELEASE:
-                self._add_release(status)
+                self._add_release(answer)
             case Facet.HOLDS if status is AnswerStatus.HELD:
                 self.holds.add(answer.hold or "")
             case Facet.HOLDS:
@@ -285,8 +293,13 @@ class EntryFacets:
                 self.bill = status
             case Facet.SUMMARY:
                 self.summary = status
+                if status is AnswerStatus.SUMMARY_LIQUIDATED:
+                    self.liquidated_at = answer.at
 
-    def _add_release(self, status: AnswerStatus) -> None:
+    def _add_release(self, answer: Answer) -> None:
+        status = answer.status
+        if status is AnswerStatus.RELEASED and self.release is not AnswerStatus.RELEASED:
+            self.released_at = answer.at
         if status in _PROGRESS:
             self.broker = AnswerStatus.ACCEPTED  # a broker that files has accepted
         if status is AnswerStatus.RELEASED:
@@ -336,7 +349,7 @@ class EntriesStatus:
 
 def _find_worst(headlines: Iterable[Headline]) -> Headline | None:
     """Return the first headline by precedence, None without any."""
-    return min(headlines, key=_SEVERITY.__getitem__, default=None)
+    return min(headlines, key=SEVERITY.__getitem__, default=None)
 
 
 def summarize_entries(entries: Iterable[EntryFacets], *, withdrawing: bool = False) -> EntriesStatus:
@@ -364,25 +377,3 @@ def summarize_entries(entries: Iterable[EntryFacets], *, withdrawing: bool = Fal
         state=awaiting if worst is None else to_state(worst),
         expected_after=None if expected is None else to_state(expected) or SubmissionState.DELIVERED,
     )
-
-
-#: What the status `held` of a submission means, by the worst headline of its entries.
-_HELD_TEXTS: Final = {
-    Headline.REFUSED: "customs refused or seized the goods",
-    Headline.HELD: "customs holds the goods",
-    Headline.CANCELLED: "the entry is cancelled",
-}
-
-
-def describe_held(headlines: Collection[str]) -> str:
-    """Return what stands against the goods of a submission that is `held`, by the headlines of its entries."""
-    return next((text for each, text in _HELD_TEXTS.items() if each in headlines), _HELD_TEXTS[Headline.HELD])
-
-
-def describe_headlines(counted: Mapping[str, int]) -> str | None:
-    """Return such as "1 of 3 released, 2 held", the most advanced first. None if all entries have the same headline."""
-    if len(counted) < 2:
-        return None
-    best, *others = sorted(counted, key=_SEVERITY.__getitem__, reverse=True)
-    first = f"{counted[best]} of {sum(counted.values())} {best.replace('_', ' ')}"
-    return ", ".join([first, *(f"{counted[each]} {each.replace('_', ' ')}" for each in others)])

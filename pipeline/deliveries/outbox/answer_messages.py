@@ -9,7 +9,8 @@ from sqlalchemy import select
 from sqlmodel import Session, col
 
 from pipeline.deliveries.entries.entries_change import EntriesChange
-from pipeline.deliveries.entries.facets import Headline, describe_headlines
+from pipeline.deliveries.entries.facets import Headline
+from pipeline.deliveries.entries.headline_text import describe_headlines
 from pipeline.deliveries.models import BrokerSubmission
 from pipeline.deliveries.outbox import outbox
 from pipeline.deliveries.outbox.outbox import OPERATOR, Enqueued, NewNotification

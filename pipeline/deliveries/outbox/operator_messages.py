@@ -112,6 +112,7 @@ class OverdueStatus:
     arrives_at: datetime | None
     has_arrived: bool
     repeated: bool = False
+    summary: bool = False  # the summary of a released entry is overdue, not the next status
 
 
 def enqueue_handoff_overdue(session: Session, late: OverdueStatus) -> Enqueued:
@@ -127,11 +128,13 @@ def enqueue_handoff_overdue(session: Session, late: OverdueStatus) -> Enqueued:
         deadline_at=late.deadline_at,
         arrives_at=late.arrives_at,
         arrived=late.has_arrived,
+        summary=late.summary,
         without_bill=find_without_bill(session, [late.submission_id]).get(late.submission_id, []),
         inspect=f"/api/exports/{export.id}",
     )
     # Each status is overdue only once, but a resent handoff passes through all of them again.
-    subject = f"{late.submission_id}/{late.status}/{late.deadline_at.isoformat()}{'/arrived' if late.repeated else ''}"
+    status = "summary" if late.summary else late.status
+    subject = f"{late.submission_id}/{status}/{late.deadline_at.isoformat()}{'/arrived' if late.repeated else ''}"
     notification = NewNotification(OPERATOR, MessageType.HANDOFF_OVERDUE, subject, message)
     return _notify_operators(session, export.account_id, [notification], outcome)
 

@@ -42,9 +42,12 @@ def retract_superseded(session: Session, old: Export, by: Export, planned: Colle
     """
     notified = _load_notified(session, old.id)
     outbox.cancel_unsent(session, old.id)
-    # An answer to it is no longer expected, and its summaries are those of the newer revision.
-    old.summary_trouble = None
-    session.execute(update(BrokerSubmission).where(col(BrokerSubmission.export_id) == old.id).values(deadline_at=None))
+    # An answer to it is no longer expected.
+    session.execute(
+        update(BrokerSubmission)
+        .where(col(BrokerSubmission.export_id) == old.id)
+        .values(deadline_at=None, summary_due_at=None)
+    )
     notifications = [
         *_handoff_notifications(session, old, by, notified),
         *_package_notifications(session, old, by, notified, planned if by.warehouse_id == old.warehouse_id else ()),

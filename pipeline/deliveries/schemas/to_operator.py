@@ -63,7 +63,7 @@ class ExportFailed(ExportMessage):
 
 
 class HandoffOverdue(ExportMessage):
-    """To the operator: the submission's next status is overdue, or the goods arrived without a release. Ask the customs broker."""
+    """To the operator: the next status or the entry summary is overdue, or goods arrived without a release. Ask the broker."""
 
     outcome: AtThisMoment = None
     submission_id: str
@@ -73,6 +73,7 @@ class HandoffOverdue(ExportMessage):
     deadline_at: AwareDatetime
     arrives_at: AwareDatetime | None = Field(None, description="When the first goods arrive by the plan, if known")
     arrived: bool = Field(False, description="Whether that time has passed without a release")
+    summary: bool = Field(False, description="Whether the entry summary is overdue, after the release of the goods")
     without_bill: list[str] = Field(
         default_factory=list, description="The customs packages that are at customs and match no bill"
     )

@@ -15,7 +15,7 @@ from pipeline.deliveries.entries import entries
 from pipeline.deliveries.entries.entries_change import EntriesChange
 from pipeline.deliveries.entries.facets import EntriesStatus, fold_entries, summarize_entries
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
-from pipeline.deliveries.submissions import submissions
+from pipeline.deliveries.submissions import submissions, summaries
 from pipeline.deliveries.submissions.waits import AHEAD
 from pipeline.exports.models import Export
 from pipeline.exports.states import ExportState, SubmissionState
@@ -44,6 +44,9 @@ class AnsweredHandoff:
     superseded: bool
     test: bool
     ahead: timedelta  # of the account's test clock
+    account_id: str
+    summary_due_at: datetime | None
+    summary_late: bool
 
     @property
     def arrival(self) -> datetime:
@@ -75,11 +78,13 @@ def find_handoff(session: Session, submission_id: str) -> AnsweredHandoff:
             col(Export.state),
             col(Export.test),
             AHEAD,
+            *(col(each) for each in (Export.account_id, BrokerSubmission.summary_due_at)),
+            col(BrokerSubmission.summary_overdue_at).is_not(None),
         )
         .join_from(BrokerSubmission, Export, col(Export.id) == col(BrokerSubmission.export_id))
         .where(col(BrokerSubmission.id) == submission_id)
     ).one()
-    export_id, partner_id, purged_at, state, now, last_at, withdrawal_seq, export_state, test, ahead = row
+    export_id, partner_id, purged_at, state, now, last_at, withdrawal_seq, export_state, test, ahead, *summary = row
     return AnsweredHandoff(
         submission_id,
         export_id,
@@ -92,6 +97,9 @@ def find_handoff(session: Session, submission_id: str) -> AnsweredHandoff:
         superseded=export_state == ExportState.SUPERSEDED.value,
         test=test,
         ahead=timedelta(seconds=ahead),
+        account_id=summary[0],
+        summary_due_at=summary[1],
+        summary_late=summary[2],
     )
 
 
@@ -109,12 +117,19 @@ def write_answer(
     earlier = fold_entries(stored, (each for each in answers if each.id != row["id"]))
     change = EntriesChange(earlier, fold_entries(stored, answers))
     entries.write_changed(session, handoff.submission_id, change.after, stored)
-    entries.mark_troubles(session, handoff.export_id, change, superseded=handoff.superseded)
+    due = (
+        {} if handoff.superseded else summaries.find_new_due(session, handoff.export_id, change, handoff.summary_due_at)
+    )
+    late = {"late_before": handoff.summary_late, "late": handoff.summary_late and not due}
+    entries.mark_troubles(session, handoff.export_id, change, superseded=handoff.superseded, **late)
+    summaries.mark_sender(session, handoff.account_id, handoff.partner_id, change)
     before, after = (
         summarize_entries(each.values(), withdrawing=handoff.withdrawing) for each in (change.before, change.after)
     )
     if carried and handoff.state in submissions.UNDELIVERED:
         fact = {"moved": False, "deadlineReset": False, "submissionStatus": handoff.state.value}
     else:
-        fact = submissions.settle_status(session, settings, handoff.submission_id, handoff.state, before, after)
+        fact = submissions.settle_status(
+            session, settings, handoff.submission_id, handoff.state, before, after, due=due
+        )
     return FoldedAnswer(change, after, fact)

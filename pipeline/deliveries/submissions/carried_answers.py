@@ -24,6 +24,7 @@ from pipeline.deliveries.outcomes import read_outcome
 from pipeline.deliveries.schemas.answers import AcknowledgementBody
 from pipeline.deliveries.submissions import submissions
 from pipeline.deliveries.submissions.answer_fold import AnsweredHandoff, find_handoff, write_answer
+from pipeline.deliveries.submissions.summaries import find_new_due
 from pipeline.exports import events
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Export
@@ -102,9 +103,10 @@ def settle_delivered(session: Session, settings: Settings, submission_id: str) -
     folded = fold_entries(packages, entries.read_answers(session, submission_id))
     after = summarize_entries(folded.values(), withdrawing=handoff.withdrawing)
     before = EntriesStatus(None, SubmissionState.DELIVERED)
+    due = find_new_due(session, handoff.export_id, EntriesChange(fold_entries(packages, ()), folded), None)
     elapsed = 0.0 if handoff.last_at is None else (handoff.now - handoff.last_at).total_seconds()
     return submissions.settle_status(
-        session, settings, submission_id, handoff.state, before, after, elapsed=max(elapsed, 0.0)
+        session, settings, submission_id, handoff.state, before, after, elapsed=max(elapsed, 0.0), due=due
     )
 
 

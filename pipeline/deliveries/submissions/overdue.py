@@ -1,4 +1,4 @@
-"""Notifies the operators once of each overdue submission status, and once more when its goods arrive without a release."""
+"""Notifies the operators once of each overdue status or summary, and once more when goods arrive without a release."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -33,6 +33,8 @@ from pipeline.deliveries.models import BrokerSubmission
 from pipeline.deliveries.outbox import operator_messages
 from pipeline.deliveries.outbox.operator_messages import OverdueStatus
 from pipeline.deliveries.outbox.outbox import DeliveryStream
+from pipeline.deliveries.submissions import summaries
+from pipeline.deliveries.submissions.summaries import ACTOR
 from pipeline.deliveries.submissions.waits import AHEAD
 from pipeline.exports import events
 from pipeline.exports.events import EventType, NewEvent
@@ -41,17 +43,17 @@ from pipeline.exports.states import ExportState
 
 log = structlog.get_logger(__name__)
 
-ACTOR: Final = "deadlines"
-
-
 _submissions, _exports, _accounts = table(BrokerSubmission).c, table(Export).c, table(Account).c
 
 
 def _find_late(
-    now: ColumnElement[datetime], due_at: ColumnElement[datetime], *conditions: ColumnElement[bool]
+    now: ColumnElement[datetime],
+    due_at: ColumnElement[datetime],
+    *conditions: ColumnElement[bool],
+    is_summary: str = "0",
 ) -> Select[*tuple[Any, ...]]:
     return (
-        select(_submissions.id, _submissions.export_id)
+        select(_submissions.id, _submissions.export_id, literal_column(is_summary).label("is_summary"))
         .join(table(Export), _exports.id == _submissions.export_id)
         .where(due_at <= now, *conditions, _exports.state != ExportState.SUPERSEDED.value)
         .order_by(due_at)
@@ -71,6 +73,9 @@ def _select_late(now: ColumnElement[datetime], *conditions: ColumnElement[bool])
             _submissions.overdue_at < _submissions.arrives_at,
             _submissions.deadline_at.is_not(None),
             *conditions,
+        ),
+        _find_late(
+            now, _submissions.summary_due_at, _submissions.summary_overdue_at.is_(None), *conditions, is_summary="1"
         ),
     )
 
@@ -103,7 +108,7 @@ def notify_overdue(runtime: Runtime) -> list[DeliveryStream]:
 
 
 def notify_overdue_tests(runtime: Runtime, account_id: str, ahead_seconds: int, most: int) -> list[DeliveryStream]:
-    """Notify the operators of at most twice `most` statuses that are late by the account's test clock.
+    """Notify the operators of at most thrice `most` statuses that are late by the account's test clock.
 
     Return the streams to publish. The next sweep notifies them of the others.
     """
@@ -115,10 +120,11 @@ def notify_overdue_tests(runtime: Runtime, account_id: str, ahead_seconds: int, 
 
 def _notify_each(runtime: Runtime, found: Iterable[Row[*tuple[Any, ...]]]) -> list[DeliveryStream]:
     streams: list[DeliveryStream] = []
-    for submission_id, export_id in found:
+    for submission_id, export_id, is_summary in found:
+        notify = summaries.notify_late if is_summary else _notify_once
         try:
             with runtime.db.write() as session:
-                late = _notify_once(session, submission_id, export_id)
+                late = notify(session, submission_id, export_id)
                 failpoint("overdue.mid")
             failpoint("overdue.after")
             streams += late

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from types import MappingProxyType
 from typing import Any, Final
@@ -26,6 +27,7 @@ from pipeline.deliveries.entries.entries import build_entry_views, read_package_
 from pipeline.deliveries.entries.facets import EntriesStatus, fold_entries
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
 from pipeline.deliveries.submissions.signature import check_signature, digest_signed
+from pipeline.deliveries.submissions.summaries import describe_due
 from pipeline.deliveries.submissions.waits import build_deadline, find_deadline, find_wait
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.schemas.submissions import AcknowledgementView, BrokerSubmissionView
@@ -126,10 +128,11 @@ def settle_status(
     after: EntriesStatus,
     *,
     elapsed: float = 0.0,
+    due: Mapping[str, datetime | None] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Write what the answers say together, `after` a new one, if that changes `state`. Return the facts for the event.
 
-    A new deadline starts only if another status is expected now; `elapsed` seconds of it are over already. The caller has
+    `due` has the columns of the summary's deadline, if that changes. A new deadline starts only if another status is expected now; `elapsed` seconds of it are over already. The caller has
     locked the export's row.
     """
     new = after.state or SubmissionState.DELIVERED
@@ -139,7 +142,7 @@ def settle_status(
     moved = new is not state
     # A message to the customs broker gave its question a deadline, which ends with the next answer.
     resets = expected != after.expected_after or (state is SubmissionState.QUERY and after.expected_after is None)
-    if moved or resets:
+    if moved or resets or due:
         reached = [f"first_{MILESTONES[new]}_at"] if moved and new in MILESTONES else []
         deadline = {"deadline_at": find_deadline(settings, after.expected_after, elapsed=elapsed), "overdue_at": None}
         session.execute(
@@ -149,10 +152,11 @@ def settle_status(
                 state=new.value,
                 updated_at=database_now(),
                 **(deadline if resets else {}),
+                **due,
                 **{name: func.coalesce(_submissions[name], database_now()) for name in reached},
             )
         )
-    return {"moved": moved, "deadlineReset": resets, "submissionStatus": new.value}
+    return {"moved": moved, "deadlineReset": resets, "submissionStatus": new.value} | describe_due(due)
 
 
 def await_answer(session: Session, settings: Settings, submission_id: str) -> bool:
@@ -287,6 +291,8 @@ def build_submission_views(
             arrives_at=row.arrives_at,
             deadline_at=row.deadline_at,
             overdue_at=row.overdue_at,
+            summary_due_at=row.summary_due_at,
+            summary_overdue_at=row.summary_overdue_at,
             acknowledgements=[AcknowledgementView.model_validate(answer) for answer in answers[row.id]],
             entries=build_entry_views(fold_entries(packages, map(to_answer, answers[row.id]))),
         )

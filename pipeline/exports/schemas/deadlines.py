@@ -13,12 +13,16 @@ class DeadlineKind(StrEnum):
     """What must happen by a deadline."""
 
     HANDOFF = "handoff"
+    SUMMARY = "summary"
 
 
 class DeadlineView(View):
-    """The next status of an open handoff, and when it is due."""
+    """The next status of an open handoff, or the summary of a released entry, and when it is due."""
 
-    kind: DeadlineKind = Field(description="`handoff`: the customs broker's next answer; later versions add others")
+    kind: DeadlineKind = Field(
+        description="`handoff`: the customs broker's next answer; `summary`: the filing of the first entry summary, until"
+        " the end of that day; later versions add others"
+    )
     export_id: str = Field(alias="exportId")
     batch_id: str = Field(alias="batchId")
     revision: int

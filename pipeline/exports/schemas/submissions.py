@@ -1,6 +1,6 @@
 """The views of a handoff, its entries and the customs broker's answers."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Literal
 
 from pydantic import Field
@@ -23,6 +23,14 @@ class EntryView(View):
     entry_number: str | None
     assessment: Assessment | None = Field(
         None, description="What customs assessed, beside the estimate; null if no answer that counts has amounts"
+    )
+    correction_until: date | None = Field(
+        None,
+        description="The last day of a post summary correction: 300 days after the release, or 15 days before the scheduled"
+        " liquidation if that is sooner; null before the release and after the liquidation",
+    )
+    protest_until: date | None = Field(
+        None, description="The last day of a protest: 180 days after the liquidation (19 CFR 174.12(e)); null before it"
     )
 
 
@@ -129,6 +137,14 @@ class BrokerSubmissionView(View):
         description="When the next status must be reached; null if no status is awaited"
     )
     overdue_at: datetime | None = Field(description="When the operators were notified that it is overdue")
+    summary_due_at: datetime | None = Field(
+        None,
+        description="When the first entry summary must be filed: ten working days after the release (19 CFR 142.12(b));"
+        " null if none is due, or if the day passed and the customs broker never says what becomes of summaries",
+    )
+    summary_overdue_at: datetime | None = Field(
+        None, description="When the operators were notified that it is not filed"
+    )
     acknowledgements: list[AcknowledgementView]
     entries: list[EntryView] = Field(
         default_factory=list, description="What the answers say about each customs package"

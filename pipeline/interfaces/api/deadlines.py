@@ -5,6 +5,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Query
 
 from pipeline.deliveries import deadlines
+from pipeline.deliveries.deadlines import DeadlineFilter
 from pipeline.exports.schemas.deadlines import DeadlinePage
 from pipeline.interfaces.api.dependencies import Reader, RuntimeDep
 from pipeline.interfaces.api.openapi import LIST_REFUSALS
@@ -28,7 +29,6 @@ def list_deadlines(
     ] = None,
     limit: Annotated[int, Query(ge=1, le=200, description="How many a page has")] = 50,
 ) -> DeadlinePage:
-    """List what is due next, the earliest first: the next status of each open handoff."""
-    return deadlines.list_deadlines(
-        runtime, caller.account_id, within_hours=within, partner_id=partner, after=after, limit=limit
-    )
+    """List what is due next, the earliest first: the next status of open handoffs, and summaries of released entries."""
+    wanted = DeadlineFilter(within_hours=within, partner_id=partner, after=after)
+    return deadlines.list_deadlines(runtime, caller.account_id, wanted, limit=limit)

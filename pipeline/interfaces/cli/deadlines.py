@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.exports.schemas.deadlines import DeadlinePage
+from pipeline.exports.schemas.deadlines import DeadlineKind, DeadlinePage
 from pipeline.interfaces.cli.connection import ApiKey, ApiUrl, connect
 from pipeline.interfaces.cli.output import Json, build_table, print_result, report_errors
 
@@ -32,7 +32,7 @@ def deadlines(
                 f"{each.deadline_at:%Y-%m-%d %H:%M} UTC{'' if each.overdue_at is None else ' (overdue)'}",
                 each.batch_id,
                 each.partner_id,
-                each.submission_status.value,
+                "released, summary due" if each.kind is DeadlineKind.SUMMARY else each.submission_status.value,
                 "" if each.arrives_at is None else f"{each.arrives_at:%Y-%m-%d %H:%M} UTC",
             )
             for each in items

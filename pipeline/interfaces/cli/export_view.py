@@ -181,6 +181,13 @@ def format_submission(submission: BrokerSubmissionView) -> Text:
         lines.append(f"  [bold yellow]{ATTENTION} overdue since {submission.deadline_at:%Y-%m-%d %H:%M:%S} UTC[/]")
     elif submission.deadline_at is not None:
         lines.append(f"  the next answer is due by {submission.deadline_at:%Y-%m-%d %H:%M:%S} UTC")
+    if submission.summary_due_at is not None:
+        word = "overdue: due" if submission.summary_overdue_at else "due"
+        lines.append(f"  the entry summary is {word} by {submission.summary_due_at:%Y-%m-%d %H:%M:%S} UTC")
+    for each in submission.entries:
+        windows = (("correction", each.correction_until), ("protest", each.protest_until))
+        if until := ", ".join(f"{name} until {day}" for name, day in windows if day is not None):
+            lines.append(f"  {each.customs_package_number}  {until}")
     if submission.error_message:
         lines.append(f"  {escape(submission.error_message)}")
     if len({each.headline for each in submission.entries}) > 1:

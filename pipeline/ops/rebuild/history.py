@@ -83,6 +83,8 @@ class ExportHistory:
     failed_step: tuple[int, str] | None = None
     cancelled: bool = False
     superseded: bool = False
+    summary_due_at: str | None = None  # when the next summary is due, by the answers
+    summary_late: bool = False  # the operators were notified that it is overdue
     earlier_entry: bool = False  # it is superseded, and an entry that it left needs a person
     unsent_cancelled_seq: int | None = None  # the number of the event that cancelled unsent deliveries
     enqueued: list[EnqueuedMessages] = field(default_factory=list)
@@ -171,6 +173,9 @@ def fold_log(export_id: str, log: Iterable[Event]) -> ExportHistory:
             elif kind in REOPENING:
                 folded.acknowledged_seq = None
             folded.earlier_entry = event.data.get("earlierEntry", folded.earlier_entry)
+            if "summaryDueAt" in event.data or kind is EventType.SUMMARY_OVERDUE:
+                folded.summary_due_at = event.data.get("summaryDueAt", folded.summary_due_at)
+                folded.summary_late = kind is EventType.SUMMARY_OVERDUE
             if kind is EventType.FILE_ATTACHED:
                 folded.files.append((event.at, event.actor, event.data))
             if "messagesDigest" in event.data:

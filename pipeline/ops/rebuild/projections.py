@@ -147,10 +147,7 @@ def _export_row(facts: ExportFacts) -> ExpectedRow:
         "quarantined": history.quarantined,
         "acknowledged_seq": history.acknowledged_seq,
         "amounts_differ": (bool(history.broker_answers) and any_differs(history.fold_entries())) or None,
-        "summary_trouble": (
-            bool(history.broker_answers) and not history.superseded and any_summary_trouble(history.fold_entries())
-        )
-        or None,
+        "summary_trouble": _has_summary_trouble(history) or None,
         "earlier_entry": history.earlier_entry or None,
         "hold_seq": history.hold_seq,
         "withdrawal_seq": history.withdrawal_seq,
@@ -189,6 +186,12 @@ def _export_row(facts: ExportFacts) -> ExpectedRow:
         {"state": tuple(state.value for state in states), "sent_by": (history.sent_by, None)},
         defaults,
     )
+
+
+def _has_summary_trouble(history: ExportHistory) -> bool:
+    if history.superseded or not history.broker_answers:
+        return False
+    return history.summary_late or any_summary_trouble(history.fold_entries())
 
 
 def _unit_rows(facts: ExportFacts) -> Iterator[ExpectedRow]:
@@ -333,13 +336,22 @@ def _submission_row(facts: ExportFacts) -> Iterator[ExpectedRow]:
     }
     if facts.purged:
         values |= {"recipient": None, "subject": "", "error_message": None, "deadline_at": None}
+    if facts.purged:
+        values |= {"recipient": None, "subject": "", "error_message": None, "deadline_at": None}
+    # The day passes without an alarm, and without an event, if the customs broker never says what becomes of a summary.
+    due_at = None if facts.purged or history.superseded else _to_instant(history.summary_due_at)
+    late = history.summary_late
     numbers = [] if facts.plan is None else [unit.invoice.number for unit in facts.plan.plan.units]
     subject = build_handoff_subject(_accepted_fact(facts, "batchId"), numbers)
     # The status of a submission also depends on its deliveries: see messages.
     reached: dict[str, Any] = {f"first_{each}_at": at for each, at in history.milestones.items()}
     defaults = reached if facts.purged else reached | {"subject": subject}
+    defaults |= {"summary_overdue_at": history.at if late else None}
     # An older version leaves `test_account_id` empty.
-    allowed = {"test_account_id": (facts.account_id, None) if _accepted_fact(facts, "test") else (None,)}
+    allowed: dict[str, tuple[Any, ...]] = {
+        "test_account_id": (facts.account_id, None) if _accepted_fact(facts, "test") else (None,),
+        "summary_due_at": (due_at,) if late or due_at is None else (due_at, None),
+    }
     yield ExpectedRow(BrokerSubmission, {"id": data["submissionId"]}, values, allowed, defaults=defaults)
 
 

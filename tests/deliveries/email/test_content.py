@@ -261,6 +261,14 @@ def test_operator_email_says_what_happened_and_what_to_do(
         assert "/answers/" not in text
 
 
+def test_email_about_a_late_summary_asks_for_it(mail_runtime: Runtime) -> None:
+    late = {**MESSAGE_DATA[MessageType.HANDOFF_OVERDUE], "summary": True}
+    body = content.build_email_body(mail_runtime.settings, notification(MessageType.HANDOFF_OVERDUE, late), [])
+    assert body.subject == "Export batch_1: br_1 has not filed the entry summary in time"
+    assert "The entry summary was due by" in body.text
+    assert "`summary_filed`" in body.text
+
+
 def test_email_about_a_withdrawal_at_once_names_no_answer(mail_runtime: Runtime) -> None:
     settled = {**MESSAGE_DATA[MessageType.EXPORT_SETTLED], "answerId": None}
     body = content.build_email_body(mail_runtime.settings, notification(MessageType.EXPORT_SETTLED, settled), [])

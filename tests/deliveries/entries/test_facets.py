@@ -18,10 +18,10 @@ from pipeline.deliveries.entries.facets import (
     AnswerStatus,
     EntryFacets,
     Headline,
-    describe_headlines,
     fold_entries,
     summarize_entries,
 )
+from pipeline.deliveries.entries.headline_text import describe_headlines
 from pipeline.deliveries.schemas.answers import StatusName
 
 FIRST = datetime(2026, 11, 24, 8, tzinfo=UTC)
@@ -102,6 +102,7 @@ def test_facets_are_folded_apart() -> None:
         holds={"cbp:exam"},
         bill=AnswerStatus.BILL_MATCHED,
         summary=AnswerStatus.SUMMARY_PAID,
+        released_at=facets.released_at,
     )
     assert fold("released", "filed").summary == "summary_filed"
     assert fold("filed", "released").summary is None
@@ -111,7 +112,7 @@ def test_at_the_same_time_the_worse_counts() -> None:
     for texts in permutations(["filed", "released", "held", "accepted"]):
         same = [answer(0, text, name=text) for text in texts]
         assert fold_entries(PACKAGES[:1], same)[PACKAGES[0]] == EntryFacets(
-            broker=AnswerStatus.ACCEPTED, release=AnswerStatus.RELEASED, holds={""}
+            broker=AnswerStatus.ACCEPTED, release=AnswerStatus.RELEASED, holds={""}, released_at=same[0].at
         )
 
 

@@ -97,9 +97,9 @@ def test_invalid_links_all_get_the_same_answer(harness: ApiHarness) -> None:
 @pytest.mark.parametrize("batch", ["a,b;c\\n", "one\ntwo:BEGIN:VEVENT", "é" * 64, "x" * 64 + "\nEND:VCALENDAR"])
 def test_text_of_a_batch_survives_and_adds_no_line(batch: str) -> None:
     submission = SimpleNamespace(
-        id="sub_1", state="delivered", updated_at=CHANGED, deadline_at=DUE, partner_id="br_x", export_id="exp_1"
+        id="sub_1", state="delivered", updated_at=CHANGED, partner_id="br_x", export_id="exp_1"
     )
-    row = SimpleNamespace(BrokerSubmission=submission, batch_id=batch, test=False)
+    row = SimpleNamespace(BrokerSubmission=submission, batch_id=batch, test=False, kind="handoff", due_at=DUE)
     written = build_calendar("https://maple.example", [row])
     assert max(len(line) for line in written.split(b"\r\n")) <= 75
     (event,) = Calendar.from_ical(written).walk("VEVENT")

@@ -97,6 +97,26 @@ def test_what_is_due_next_is_paged_in_the_order_of_time(open_harness: Open, data
     assert read_pages(harness.client(account=OTHER)) == [[]]
 
 
+@pytest.mark.databases
+def test_summaries_stand_between_the_handoffs(open_harness: Open, database_url: str) -> None:
+    harness = open_harness(database_url)
+    open_handoffs(harness)
+    client, row = harness.client("read"), table(BrokerSubmission).c
+    # Each handoff has a summary as well, at the same instant; a page may end between the two.
+    stored.change(harness.runtime, update(BrokerSubmission).values(summary_due_at=row.deadline_at))
+    with record_plans(harness.runtime.db) as plans:
+        pages = read_pages(client, limit=33)
+    assert any("ix_broker_submissions_account_id_summary_due_at" in each for each in plans), plans
+    assert not any("Sort" in each or "TEMP B-TREE" in each for each in plans), plans
+    found = [(item["deadlineAt"], item["submissionId"], item["kind"]) for page in pages for item in page]
+    assert found == sorted({*found})
+    assert len(found) == 2 * OPEN
+    assert [item["kind"] for item in read_pages(client, within=1)[0]] == ["handoff", "summary"] * TOGETHER
+    token = harness.client("admin").post("/api/deadlines/calendar").raise_for_status().json()["url"]
+    feed = harness.client_with_key(None).get(token.removeprefix(harness.runtime.settings.public_url)).text
+    assert feed.count("must file the entry summary") == OPEN
+
+
 @pytest.mark.parametrize(
     "after", ["x", "2026-11-26T16:00:00Z", "2026-11-26T16:00:00.sub_1", "0001-01-01T00:00:00+23:00.sub_1"]
 )

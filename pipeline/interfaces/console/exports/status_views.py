@@ -8,7 +8,7 @@ from typing import Final
 from urllib.parse import quote, urlencode
 
 from pipeline.accounts.schemas import DeliveryView
-from pipeline.deliveries.entries.facets import describe_held
+from pipeline.deliveries.entries.headline_text import describe_held
 from pipeline.deliveries.remedies import omit_command
 from pipeline.deliveries.schemas.messages import MessageType, describe_message_type
 from pipeline.exports.schemas.export import ExportView
@@ -190,5 +190,8 @@ def find_deadline(submission: BrokerSubmissionView) -> tuple[str, datetime, bool
     """Return what must happen, by when, and whether operators know that it is overdue; None if no status is awaited."""
     task = _TASKS.get(submission.submission_status)
     if submission.deadline_at is None or task is None:
-        return None
+        if submission.summary_due_at is None:
+            return None
+        task, is_late = f"{submission.partner_id} files the entry summary", submission.summary_overdue_at is not None
+        return task, submission.summary_due_at, is_late
     return task.format(partner=submission.partner_id), submission.deadline_at, submission.overdue_at is not None
