@@ -15,6 +15,7 @@ from pipeline.deliveries.schemas.to_operator import (
     EntriesMessage,
     EntryProgressed,
     ExportRechecked,
+    ExportSettled,
     HandoffOverdue,
     PlanRechecked,
 )
@@ -104,7 +105,7 @@ def build_progressed(message: EntriesMessage, page: tuple[str, str]) -> EmailCon
     ]
     moment = format_moment(message.at)
     happened = f"Customs broker {message.partner_id} answered at {moment}"
-    if message.answer_id is None:
+    if isinstance(message, ExportSettled) and message.answer_id is None:
         happened = f"It was withdrawn at {moment}, before customs broker {message.partner_id} had the handoff"
     return EmailContent(
         f"Export {message.batch_id}: {message.summary}",

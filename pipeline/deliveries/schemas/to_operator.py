@@ -118,9 +118,6 @@ class EntriesMessage(ExportMessage):
     outcome: AtThisMoment = None
     submission_id: str
     partner_id: str
-    answer_id: str | None = Field(
-        description="The customs broker's id of the answer; null if the handoff was withdrawn before the broker had it"
-    )
     at: AwareDatetime = Field(
         description="When the customs broker decided; if it does not say, when the answer arrived, or the withdrawal"
     )
@@ -132,6 +129,7 @@ class EntriesMessage(ExportMessage):
 class EntryProgressed(EntriesMessage):
     """To the operator and the upstream service: an answer moved entries, such as to filed, released or held."""
 
+    answer_id: str = Field(description="The customs broker's id of the answer")
     answer_status: str = Field(description="The status as the customs broker said it")
     reopened: bool = Field(description="Whether the export was settled before, and an entry is open again")
     entries: list[EntryProgress] = Field(
@@ -141,6 +139,10 @@ class EntryProgressed(EntriesMessage):
 
 class ExportSettled(EntriesMessage):
     """To the operator and the upstream service: each entry is liquidated, cancelled, refused, seized or withdrawn."""
+
+    answer_id: str | None = Field(
+        description="The customs broker's id of the answer; null if the handoff was withdrawn before the broker had it"
+    )
 
 
 class ExportCancelled(ExportMessage):
