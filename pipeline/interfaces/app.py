@@ -81,6 +81,7 @@ from pipeline.interfaces.console.people import people as people_pages
 from pipeline.interfaces.console.people import print_settings as print_settings_pages
 from pipeline.interfaces.console.work import account_clock as clock_pages
 from pipeline.interfaces.console.work import certifications, holds, home, search
+from pipeline.interfaces.console.work import deadlines as deadline_pages
 from pipeline.interfaces.console.work import filed_entries as filed_pages
 from pipeline.interfaces.console.work import inbox as inbox_pages
 from pipeline.interfaces.console.work import rules as rule_pages
@@ -147,6 +148,7 @@ ROUTERS = (
     print_settings_pages.router,
     lead_pages.router,
     clock_pages.router,
+    deadline_pages.router,
     filed_pages.router,
     rule_pages.router,
     certifications.router,

@@ -50,6 +50,7 @@ Cursor = Annotated[str | None, Query(max_length=128)]
 _NAV: Final = {
     "Today": "/console",
     "Inbox": "/console/inbox",
+    "Deadlines": "/console/deadlines",
     "Exports": "/console/exports",
     "Partners": "/console/partners",
     "Dead letters": "/console/deliveries?state=dead",

@@ -91,6 +91,7 @@ def build_pages(harness: ApiHarness) -> tuple[httpx.Client, dict[str, str]]:
         "waivers": "/console/waivers",
         "new waiver": "/console/waivers/new",
         "printed pages": "/console/print-settings",
+        "deadlines": "/console/deadlines",
         "deadline leads": "/console/deadline-leads?mode=air",
         "test clock": "/console/test-clock",
         "filed entries": "/console/filed-entries",

@@ -16,6 +16,7 @@ from pipeline.exports.schemas.inbox import Remedy
 from pipeline.exports.schemas.submissions import BrokerSubmissionView
 from pipeline.exports.states import DeliveryState, ExportState, Outcome, SubmissionState
 from pipeline.interfaces.console.work.inbox_views import ChosenItem
+from pipeline.interfaces.deadline_text import TASKS, describe_task
 from pipeline.interfaces.event_text import count_noun
 from pipeline.interfaces.pages.instants import mark_instants
 
@@ -27,17 +28,6 @@ _ACKNOWLEDGE: Final = ((Remedy.ACKNOWLEDGE.value, "Acknowledge"),)
 
 
 #: What must happen next, by the status of a handoff.
-_TASKS: Final = {
-    SubmissionState.PENDING: "This service delivers the handoff to {partner}",
-    SubmissionState.SENT: "This service delivers the handoff to {partner}",
-    SubmissionState.DELIVERED: "{partner} answers the handoff",
-    SubmissionState.RECEIVED: "{partner} accepts or rejects the handoff",
-    SubmissionState.ACCEPTED: "{partner} files the entry",
-    SubmissionState.FILED: "Customs releases the goods",
-    SubmissionState.WITHDRAWING: "{partner} confirms the withdrawal",
-}
-
-
 @dataclass(frozen=True)
 class PersonTask:
     """One thing that a person must do: why, what to do, and the link or the buttons for it.
@@ -188,10 +178,10 @@ def _find_broker_task(
 
 def find_deadline(submission: BrokerSubmissionView) -> tuple[str, datetime, bool] | None:
     """Return what must happen, by when, and whether operators know that it is overdue; None if no status is awaited."""
-    task = _TASKS.get(submission.submission_status)
-    if submission.deadline_at is None or task is None:
-        if submission.summary_due_at is None:
-            return None
-        task, is_late = f"{submission.partner_id} files the entry summary", submission.summary_overdue_at is not None
-        return task, submission.summary_due_at, is_late
-    return task.format(partner=submission.partner_id), submission.deadline_at, submission.overdue_at is not None
+    if submission.deadline_at is not None and submission.submission_status in TASKS:
+        task = describe_task(submission.submission_status, submission.partner_id)
+        return task, submission.deadline_at, submission.overdue_at is not None
+    if submission.summary_due_at is None:
+        return None
+    task = describe_task(None, submission.partner_id)
+    return task, submission.summary_due_at, submission.summary_overdue_at is not None

@@ -117,7 +117,7 @@ def test_deadline_counts_down_until_it_passes(harness: ApiHarness, client: httpx
             session.execute(update(BrokerSubmission).values(deadline_at=utc_now() + timedelta(seconds=seconds)))
         page = client.get(f"/console/exports/{export_id}").text
         assert f"{factories.BROKER} files the entry" in page
-        assert text in re.sub(r"<[^>]+>", "", page[page.index("Deadlines") :][:600])
+        assert text in re.sub(r"<[^>]+>", "", page[page.index('id="deadlines"') :][:600])
 
 
 def test_buttons_need_the_role_and_lead_to_the_review(harness: ApiHarness, client: httpx.Client) -> None:
