@@ -23,6 +23,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.deliveries.account_clock import read_ahead
 from pipeline.deliveries.entries.entries import build_entry_views, to_answer
 from pipeline.deliveries.entries.facets import fold_entries
+from pipeline.deliveries.entries.revisions import find_newest_broker
 from pipeline.deliveries.handoff_bundle import gather_bundle, stream_bundle
 from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.outbox.subjects import read_subject
@@ -215,7 +216,8 @@ class PartnerHandoff:
     test: bool
     ahead: timedelta  # of the account's test clock, in a test
     withdrawal: str | None  # why a person requested the withdrawal of the export
-    replaced: str | None  # superseded or cancelled: an answer is not needed any more
+    state: ExportState
+    is_reassigned: bool  # it is superseded, and another customs broker has the newest revision
     units_total: int
     message: str | None
     conversation: Sequence[ConversationItem]  # all answers, and the newest messages to the partner
@@ -286,9 +288,10 @@ def read_handoff(runtime: Runtime, visitor: PartnerVisitor, submission_id: str) 
         newest = read_newest(session, row.export_id).items
         withdrawal = find_request(session, export.id, export.withdrawal_seq)
         ahead = read_ahead(session, visitor.account_id, test=export.test)
+        state = ExportState(export.state)
+        is_reassigned = state is ExportState.SUPERSEDED and find_newest_broker(session, export) != row.partner_id
     if view is None:
         raise _no_handoff(submission_id)
-    ended = (ExportState.SUPERSEDED.value, ExportState.CANCELLED.value)
     return PartnerHandoff(
         submission=view,
         export_id=export.id,
@@ -297,7 +300,8 @@ def read_handoff(runtime: Runtime, visitor: PartnerVisitor, submission_id: str) 
         test=export.test,
         ahead=ahead,
         withdrawal=None if withdrawal is None else withdrawal.reason,
-        replaced=export.state if export.state in ended else None,
+        state=state,
+        is_reassigned=is_reassigned,
         units_total=export.units_total,
         message=None if export.purged_at is not None else data,
         conversation=merge_answers(view, newest),

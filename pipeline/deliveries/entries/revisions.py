@@ -75,6 +75,12 @@ def find_earlier_handoff(session: Session, of: Revision, partner_id: str) -> Ear
     return None if row is None else EarlierHandoff(*row)
 
 
+def find_newest_broker(session: Session, of: Revision) -> str | None:
+    """Return the customs broker of the batch's newest revision."""
+    batch = _exports.account_id == of.account_id, _exports.batch_id == of.batch_id, _exports.test == of.test
+    return session.scalar(select(_exports.broker_id).where(*batch).order_by(_exports.revision.desc()).limit(1))
+
+
 def find_kept_entries(session: Session, export_id: str, earlier: EarlierHandoff) -> list[EarlierEntry]:
     """Return the entries of an earlier handoff that go on in the export, in the order of its units.
 

@@ -12,7 +12,7 @@ from pipeline.deliveries.portal import HandoffUnits, PartnerHandoff
 from pipeline.deliveries.schemas.to_broker import ArtifactLink, CorrectedEntry, HandedUnit
 from pipeline.exports.schemas.assessment import Assessment
 from pipeline.exports.schemas.submissions import EntryView
-from pipeline.exports.states import SubmissionState
+from pipeline.exports.states import ExportState, SubmissionState
 from pipeline.interfaces.pages.list_views import FilterLink
 
 #: The statuses of a handoff in their order, for the ladder on its page.
@@ -78,17 +78,9 @@ def show_handoff(handoff: PartnerHandoff, some: HandoffUnits, after: int, links:
     previous, following = max(after - UNITS_ON_A_PAGE, 0), after + len(units)
     packages = {each.id: unit.package_number for unit in units for each in (unit.invoice_data, *unit.artifacts) if each}
     entries = handoff.fold_entries([unit.package_number for unit in units])
-    notice = {
-        "superseded": "A newer revision has replaced this handoff: an answer is not needed any more.",
-        "cancelled": "This export was cancelled: an answer is not needed any more.",
-    }.get(handoff.replaced or "", "")
-    if not notice and handoff.withdrawal is not None:
-        notice = f"Withdrawal requested: {handoff.withdrawal} File no entry, and answer “withdrawn”."
-    if handoff.message is None:
-        notice = "This export was purged when its retention ended. It cannot be answered any more."
     return HandoffPage(
         links=links,
-        notice=notice,
+        notice=_describe_end(handoff),
         ladder=_build_ladder(handoff.submission.submission_status),
         names={pointer: place for place, pointer in some.fields.items()},
         units=[_show_unit(unit) for unit in units],
@@ -108,6 +100,25 @@ def show_handoff(handoff: PartnerHandoff, some: HandoffUnits, after: int, links:
         previous_link=f"{links.page}?after={previous}" if after > 0 else "",
         next_link=f"{links.page}?after={following}" if units and following < total else "",
     )
+
+
+def _describe_end(handoff: PartnerHandoff) -> str:
+    """Return why the handoff is not to be filed any more, and which answers still count; empty if it is to be filed."""
+    if handoff.message is None:
+        return "This export was purged when its retention ended. It cannot be answered any more."
+    if handoff.state is ExportState.CANCELLED:
+        return "This export was cancelled: an answer is not needed any more."
+    filed = "Answers about an entry that you filed for this one still count."
+    if handoff.is_reassigned:
+        return (
+            f"A newer revision has replaced this handoff, and another customs broker files it. {filed}"
+            " If you filed none, answer “withdrawn”."
+        )
+    if handoff.state is ExportState.SUPERSEDED:
+        return f"A newer revision has replaced this handoff. {filed}"
+    if handoff.withdrawal is not None:
+        return f"Withdrawal requested: {handoff.withdrawal} File no entry, and answer “withdrawn”."
+    return ""
 
 
 def _show_unit(unit: HandedUnit) -> ShownHandedUnit:

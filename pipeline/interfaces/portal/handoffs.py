@@ -157,7 +157,7 @@ def describe_handoff(
         "now": utc_now(),
         "form": form,
         "statuses": answer_forms.list_choices(
-            submission.submission_status, answered, withdrawing=handoff.withdrawal is not None
+            submission.submission_status, answered, withdrawing=handoff.withdrawal is not None or handoff.is_reassigned
         ),
         "rows": [*form.fields, *[("", "")] * FIELD_ROWS][:FIELD_ROWS],
         "errors": _list_errors(refusal),

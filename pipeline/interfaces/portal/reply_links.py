@@ -18,6 +18,7 @@ from pipeline.deliveries.submissions import attachments, broker_answers
 from pipeline.deliveries.submissions.answer_forms import AnswerForm
 from pipeline.deliveries.submissions.attachments import MAX_BYTES
 from pipeline.deliveries.submissions.reply_links import ReplyLink, open_reply_link, parse_reply_link
+from pipeline.exports.states import ExportState
 from pipeline.interfaces.api.dependencies import ApiKeyCache, RuntimeDep, retry_after_header
 from pipeline.interfaces.pages.form_ids import new_form_id
 from pipeline.interfaces.pages.pages import read_fields
@@ -83,7 +84,7 @@ def _record_reply(
     runtime: Runtime, link: ReplyLink, visitor: PartnerVisitor, handoff: PartnerHandoff, upload: Upload, after: int
 ) -> Response:
     form, form_id = parse_form(upload.form), upload.form.get("form_id")
-    if handoff.replaced is not None:
+    if handoff.state is ExportState.CANCELLED:
         return _form_page(link.token, handoff, after, form, form_id, status=409)
     try:
         answer, files = check_answer(handoff, visitor, upload, f"link:{link.notification_id}")
@@ -149,7 +150,7 @@ def _form_page(
 ) -> Response:
     links = HandoffLinks(f"./{token}", f"./{token}")
     described = describe_handoff(handoff, links, after, form, form_id, missed=missed, refusal=refusal)
-    described |= {"answerable": handoff.replaced is None, "refusal": refusal and refusal.message}
+    described |= {"answerable": handoff.state is not ExportState.CANCELLED, "refusal": refusal and refusal.message}
     html = render("email_replies/handoff.html", **described)
     return Response(html, 404 if missed else status, HEADERS, "text/html; charset=utf-8")
 

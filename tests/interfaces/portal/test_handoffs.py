@@ -11,13 +11,15 @@ from typing import Any
 import httpx
 import pytest
 from sqlalchemy import update
-from sqlmodel import col
+from sqlmodel import col, select
 
 from pipeline.accounts import partners
 from pipeline.accounts.people import name_actors
 from pipeline.accounts.schemas import NewPartner
 from pipeline.core.clock import utc_now
-from pipeline.deliveries.models import BrokerSubmission
+from pipeline.deliveries.models import BrokerSubmission, Notification
+from pipeline.deliveries.schemas.messages import MessageType
+from pipeline.deliveries.submissions.reply_links import build_reply_link
 from pipeline.exports.audit_trail import list_acts
 from tests.deliveries.support import exports
 from tests.interfaces.api.conftest import ApiHarness
@@ -27,14 +29,18 @@ from tests.support import factories
 BROKER, OTHER_BROKER = "br_own", "br_else"
 
 
-def hand_off(harness: ApiHarness, broker: str = BROKER, batch: str = factories.BATCH, units: int = 2) -> str:
-    """Hand an export off to a customs broker that reads a queue, and return the export's id."""
+def register(harness: ApiHarness, broker: str) -> None:
     if broker not in {each.id for each in partners.list_partners(harness.runtime, factories.ACCOUNT)}:
         new = {"id": broker, "kind": "customs_broker", "name": "Demo Brokers", "live": True}
         channels = [{"channel": "queue"}]
         partners.create_partner(
             harness.runtime, factories.ACCOUNT, NewPartner.model_validate(new | {"channels": channels})
         )
+
+
+def hand_off(harness: ApiHarness, broker: str = BROKER, batch: str = factories.BATCH, units: int = 2) -> str:
+    """Hand an export off to a customs broker that reads a queue, and return the export's id."""
+    register(harness, broker)
     export_id = harness.execute(factories.plan(units=units, lines=3 if units == 2 else 1, broker=broker, batch=batch))
     harness.run(export_id)
     return export_id
@@ -120,6 +126,35 @@ def test_broker_sees_which_entry_goes_on_and_what_it_corrects(harness: ApiHarnes
         "<bdi>&lt;b&gt;PO-2</bdi>",
     ):
         assert said in page
+
+
+@pytest.mark.parametrize("newer", [BROKER, OTHER_BROKER])
+def test_broker_answers_about_an_entry_of_a_replaced_handoff(harness: ApiHarness, newer: str) -> None:
+    export_id = hand_off(harness)
+    browser = open_portal(harness, BROKER)
+    old = find_handoff(browser)
+    assert answer(browser, old, status="filed", package="CP-000001", entryNumber="ABC-1").status_code == 303
+    register(harness, newer)
+    plan = factories.plan(units=2, broker=newer)
+    plan["units"][0]["invoice"]["purchaseOrder"] = "PO-2"
+    request = {"accountId": factories.ACCOUNT, "batchId": plan["batchId"], "plan": plan}
+    amended = harness.client().post(f"/api/exports/{export_id}/amend?afterFiling=correction", json=request)
+    assert amended.status_code == 202, amended.text
+    with harness.runtime.db.read() as session:
+        sent = select(Notification.id).where(
+            col(Notification.export_id) == export_id, col(Notification.event_type) == MessageType.HANDOFF_READY
+        )
+        link = f"/answers/{build_reply_link(harness.runtime.settings, session.exec(sent).one()).token}"
+    person = harness.client_with_key(None)
+    for page in (person.get(link).text, browser.get(f"/portal/handoffs/{old}").text):
+        assert "A newer revision has replaced this handoff" in page
+        assert "Answers about an entry that you filed for this one still count." in page
+        assert ('value="withdrawn"' in page) is (newer == OTHER_BROKER)
+    held = {"form_id": "0" * 32, "status": "held", "package": "CP-000001"}
+    assert person.post(link, data=held).status_code == 303
+    assert answer(browser, old, status="withdrawn", package="CP-000002").status_code == 303
+    entries = read_submission(harness, export_id)["entries"]
+    assert [each["headline"] for each in entries] == ["held", "withdrawn"]
 
 
 def test_broker_sees_which_answers_are_due_and_what_a_handoff_contains(harness: ApiHarness) -> None:
