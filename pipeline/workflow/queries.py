@@ -14,6 +14,7 @@ from pipeline.core.ids import first_id, last_id
 from pipeline.core.json_input import validation_failed
 from pipeline.core.pages import unknown_cursor
 from pipeline.core.problems import Issue
+from pipeline.deliveries.entries.entries import describe_differing
 from pipeline.deliveries.models import BrokerSubmission, Delivery
 from pipeline.deliveries.outcomes import (
     QUARANTINED,
@@ -31,6 +32,9 @@ from pipeline.exports.queries import event_view
 from pipeline.exports.schemas.export import EventView, ExportPage, ExportSummary
 from pipeline.exports.schemas.filters import ExportFilter
 from pipeline.exports.states import ACTIVE_STATES, UNANSWERED_STATES, DeliveryState, ExportState, Milestone, Outcome
+
+#: The most entries that a page of exports reads.
+MAX_ENTRIES_READ: Final = 5_000
 
 
 def list_exports(
@@ -69,7 +73,7 @@ def list_exports(
         search = Search([col(Export.id)])
     rows = session.scalars(page(search, query)).all()
     return ExportPage(
-        items=[_summary(row) for row in rows[:limit]],
+        items=_summarize(session, rows[:limit]),
         next_cursor=_encode_cursor(rows[limit - 1].id) if len(rows) > limit else None,
     )
 
@@ -140,8 +144,9 @@ def _list_reached(
         query = query.where(condition)
     rows = session.execute(query.order_by(at.desc(), export_id.desc()).limit(limit + 1)).all()
     last = rows[limit - 1] if len(rows) > limit else None
+    items = _summarize(session, [row for row, _ in rows[:limit]])
     return ExportPage(
-        items=[_summary(row).model_copy(update={"reached_at": reached_at}) for row, reached_at in rows[:limit]],
+        items=[each.model_copy(update={"reached_at": at}) for each, (_, at) in zip(items, rows, strict=False)],
         next_cursor=None if last is None else _encode_cursor(f"{last[1].isoformat()} {last[0].id}"),
     )
 
@@ -154,7 +159,19 @@ def _find_searched_outcomes(filters: ExportFilter) -> Sequence[Outcome] | None:
     return None if possible <= wanted else sorted(possible & wanted)
 
 
-def _summary(row: Export) -> ExportSummary:
+def _summarize(session: Session, rows: Sequence[Export]) -> list[ExportSummary]:
+    wanted, units = [], 0
+    for row in rows:
+        # The worst entry gives the outcome: those of a released export do not differ.
+        if row.units_total > 1 and row.state == ExportState.EXECUTED and row.outcome != Outcome.RELEASED:
+            units += row.units_total
+            if units <= MAX_ENTRIES_READ:
+                wanted.append(row.id)
+    entries = describe_differing(session, wanted)
+    return [_summary(row, entries.get(row.id)) for row in rows]
+
+
+def _summary(row: Export, entries: str | None) -> ExportSummary:
     return ExportSummary(
         export_id=row.id,
         batch_id=row.batch_id,
@@ -167,6 +184,7 @@ def _summary(row: Export) -> ExportSummary:
         warehouse_id=row.warehouse_id,
         units_total=row.units_total,
         units_closed=row.units_closed,
+        entries=entries,
         failure=row.failure,
         quarantined=is_quarantined(row),
         accepted_at=row.accepted_at,

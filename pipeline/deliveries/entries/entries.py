@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Row, func, or_, select, update
+from sqlalchemy import ColumnElement, Row, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
@@ -23,6 +23,7 @@ from pipeline.deliveries.entries.facets import (
     EntryFacets,
     fold_entries,
 )
+from pipeline.deliveries.entries.headline_text import describe_headlines
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, CustomsEntry
 from pipeline.exports.models import Export, ExportUnit
 from pipeline.exports.schemas.assessment import Assessment
@@ -143,15 +144,26 @@ def entry_columns(facets: EntryFacets) -> dict[str, Any]:
 
 def count_headlines(session: Session, export_id: str) -> dict[str, Counter[str]]:
     """Return how many entries of each answered submission of the export have each headline."""
+    return _count_by(session, _submissions.id, [export_id])
+
+
+def describe_differing(session: Session, export_ids: Sequence[str]) -> dict[str, str]:
+    """Return such as "1 of 2 released, 1 held" for each of these exports whose entries differ."""
+    counted = _count_by(session, _submissions.export_id, export_ids) if export_ids else {}
+    described = {export_id: describe_headlines(each) for export_id, each in counted.items()}
+    return {export_id: text for export_id, text in described.items() if text is not None}
+
+
+def _count_by(session: Session, key: ColumnElement[str], export_ids: Sequence[str]) -> dict[str, Counter[str]]:
     query = (
-        select(_entries.submission_id, _entries.headline, func.count().label("entries"))
+        select(key, _entries.headline, func.count())
         .join_from(table(CustomsEntry), table(BrokerSubmission), _entries.submission_id == _submissions.id)
-        .where(_submissions.export_id == export_id)
-        .group_by(_entries.submission_id, _entries.headline)
+        .where(_submissions.export_id.in_(export_ids))
+        .group_by(key, _entries.headline)
     )
     counted: dict[str, Counter[str]] = {}
-    for row in session.execute(query):
-        counted.setdefault(row.submission_id, Counter())[row.headline] = row.entries
+    for of, headline, entries in session.execute(query):
+        counted.setdefault(of, Counter())[headline] = entries
     return counted
 
 

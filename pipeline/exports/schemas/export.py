@@ -319,6 +319,10 @@ class ExportSummary(View):
     warehouse_id: str = Field(alias="warehouseId")
     units_total: int = Field(alias="unitsTotal")
     units_closed: int = Field(alias="unitsClosed")
+    entries: str | None = Field(
+        None,
+        description="Such as `1 of 2 released, 1 held`; null if the entries are alike, or a page has more than 5,000",
+    )
     failure: str | None
     quarantined: bool = False
     accepted_at: datetime = Field(alias="acceptedAt")

@@ -12,7 +12,7 @@ from rich.text import Text
 from pipeline.core.text_safety import make_legible
 from pipeline.exports.schemas.export import EventView, ExportSummary, ExportView, StepView
 from pipeline.exports.schemas.feed import FeedEventView
-from pipeline.exports.schemas.submissions import BrokerSubmissionView, ConversationItem
+from pipeline.exports.schemas.submissions import BrokerSubmissionView, ConversationItem, EntryView
 from pipeline.exports.states import ExportState, Outcome, StepState
 from pipeline.interfaces.cli.output import FittedTable, build_table
 from pipeline.interfaces.event_text import ATTENTION, BAD, GOOD, NEUTRAL, describe_event, format_size
@@ -75,7 +75,10 @@ def build_exports_table(found: Iterable[ExportSummary]) -> FittedTable:
         (
             (
                 Text.assemble(each.batch_id, (" test" if each.test else "", "dim")),
-                Text.from_markup(_format_state(each.state, each.outcome, quarantined=each.quarantined)),
+                Text.assemble(
+                    Text.from_markup(_format_state(each.state, each.outcome, quarantined=each.quarantined)),
+                    f": {each.entries}" if each.entries else "",
+                ),
                 f"{each.units_closed}/{each.units_total}",
                 each.broker_id,
                 each.warehouse_id,
@@ -190,10 +193,8 @@ def format_submission(submission: BrokerSubmissionView) -> Text:
             lines.append(f"  {each.customs_package_number}  {until}")
     if submission.error_message:
         lines.append(f"  {escape(submission.error_message)}")
-    if len({each.headline for each in submission.entries}) > 1:
-        for each in submission.entries:
-            words = (each.headline.replace("_", " "), *filter(None, (each.entry_number, ", ".join(each.holds))))
-            lines.append(f"  {each.customs_package_number}  {'  '.join(words)}")
+    several = len(submission.entries) > 1
+    lines += [_format_entry(each) for each in submission.entries if several or each.holds or each.bill or each.summary]
     for found in filter(None, (each.assessment for each in submission.entries)):
         beyond = f"[bold yellow]{ATTENTION} {escape(found.describe_differences())}[/]"
         same = "no amount differs from the estimate beyond its tolerance"
@@ -207,6 +208,12 @@ def format_submission(submission: BrokerSubmissionView) -> Text:
         fields = (f"{field.get('pointer', '')} {field.get('message', '')}" for field in answer.fields)
         lines += [f"    {escape(make_legible(each))}" for each in fields]
     return Text.from_markup("\n".join(lines))
+
+
+def _format_entry(entry: EntryView) -> str:
+    holds = [f"hold {each.replace(':', ' ') or 'not named'}" for each in entry.holds]
+    facts = (entry.headline, entry.entry_number, ", ".join(holds), entry.bill, entry.summary)
+    return f"  {entry.customs_package_number}  {'  '.join(each.replace('_', ' ') for each in facts if each)}"
 
 
 def format_item(item: ConversationItem) -> Text:

@@ -99,7 +99,7 @@ def test_broker_answers_about_one_customs_package(harness: ApiHarness) -> None:
     assert "The handoff does not have this customs package" in wrong.text
     assert answer(browser, handoff, status="filed", package=" cp-000002 ", entryNumber="ABC-1").status_code == 303
     page = browser.get(f"/portal/handoffs/{handoff}").text
-    assert re.findall(r'<li>(CP-\d+) <span class="pill \w+">(\w+)</span>', page) == [
+    assert re.findall(r'>(CP-\d+)</td><td><span class="pill \w+">(\w+)</span>', page) == [
         ("CP-000001", "awaiting"), ("CP-000002", "filed"),
     ]  # fmt: skip
     (given,) = read_submission(harness, export_id)["acknowledgements"]
