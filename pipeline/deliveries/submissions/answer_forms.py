@@ -8,8 +8,8 @@ from typing import Any, Final, cast
 from pipeline.core.errors import ValidationFailed
 from pipeline.core.problems import Issue
 from pipeline.core.text_safety import make_legible
-from pipeline.deliveries.entries.facets import AnswerStatus
-from pipeline.deliveries.schemas.answers import AcknowledgementBody, FieldAnswer
+from pipeline.deliveries.entries.facets import FACETS, MEANINGS, AnswerStatus, Facet
+from pipeline.deliveries.schemas.answers import AcknowledgementBody, CustomsHold, FieldAnswer
 from pipeline.exports.field_text import LINE_FIELDS, UNIT_FIELDS
 from pipeline.exports.states import SubmissionState
 
@@ -35,13 +35,28 @@ CHOICES: Final[Mapping[AnswerStatus, str]] = {
     AnswerStatus.SUMMARY_PAID: "Duty and fees are paid",
 }
 
+#: The headings of the other answers, by what they are about.
+_HEADINGS: Final = {Facet.RELEASE: "Customs", Facet.BILL: "Bill of lading", Facet.SUMMARY: "Entry summary"}
+
+#: The other answers, by heading: their words in the table of the facets.
+RARE_CHOICES: Final[Mapping[str, Mapping[AnswerStatus, str]]] = {
+    heading: {
+        status: f"{words[0].upper()}{words[1:]}" for status, words in MEANINGS[facet].items() if status not in CHOICES
+    }
+    for facet, heading in _HEADINGS.items()
+}
+
 #: Answers that only follow another one.
 _FOLLOWS: Final[Mapping[AnswerStatus, AnswerStatus]] = {
     AnswerStatus.HOLD_REMOVED: AnswerStatus.HELD,
     AnswerStatus.CANCELLED: AnswerStatus.FILED,
-    AnswerStatus.SUMMARY_FILED: AnswerStatus.RELEASED,
-    AnswerStatus.SUMMARY_PAID: AnswerStatus.RELEASED,
+    AnswerStatus.REPLACED: AnswerStatus.FILED,
+    **dict.fromkeys(MEANINGS[Facet.SUMMARY], AnswerStatus.RELEASED),
 }
+
+#: Whose hold a person may choose, and of which kind, with their words.
+HOLDERS: Final = {"cbp": "CBP", "agriculture": "CBP agriculture", "manifest": "Manifest", "agency": "Another agency"}
+HOLD_KINDS: Final = ("exam", "documents", "review", "redelivery")
 
 #: Answers that say nothing new, by the status of the submission, that of its worst entry.
 _PASSED: Final[Mapping[SubmissionState, Collection[AnswerStatus]]] = {
@@ -52,7 +67,14 @@ _PASSED: Final[Mapping[SubmissionState, Collection[AnswerStatus]]] = {
 
 #: Answers that may say what is wrong with fields, and answers that may have an entry number.
 _NAMES_FIELDS: Final = frozenset({"rejected", "query"})
-_HAS_ENTRY: Final = frozenset({"accepted", "filed", "released", "held", "cancelled", "summary_filed"})
+_HAS_ENTRY: Final = frozenset(
+    {AnswerStatus.ACCEPTED, *(each for each, facet in FACETS.items() if facet not in (Facet.MESSAGE, Facet.BROKER))}
+)
+#: Answers that may name a hold.
+_HAS_HOLD: Final = frozenset(MEANINGS[Facet.HOLDS])
+
+_ANSWER_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}")
+_AGENCY: Final = re.compile(r"[A-Z0-9]{2,8}")
 
 _ENTRY_NUMBER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,31}")
 _POINTER: Final = re.compile(r"(/[^/]*)+")
@@ -63,7 +85,8 @@ class AnswerForm:
     """The filled-in form, unchecked. `fields` are pairs of a field and what is said about it.
 
     Without a `package` the answer is about the whole handoff. An entry number counts only with `accepted` and later
-    statuses, fields only with `rejected` and `query`.
+    statuses, fields only with `rejected` and `query`, the holder, agency and kind of a hold only with `held` and
+    `hold_removed`. `corrects` is the id of an earlier answer.
     """
 
     status: str = ""
@@ -72,6 +95,10 @@ class AnswerForm:
     fields: Sequence[tuple[str, str]] = ()
     package: str = ""
     attachments: Sequence[str] = ()  # ids of files
+    holder: str = ""
+    agency: str = ""
+    kind: str = ""
+    corrects: str = ""
 
 
 @dataclass(frozen=True)
@@ -95,11 +122,21 @@ def list_choices(
         *([AnswerStatus.RECEIVED] if answered else []),
         *([] if withdrawing else [AnswerStatus.WITHDRAWN]),
     }
-    return {
-        choice: words
-        for choice, words in CHOICES.items()
-        if choice not in passed and (choice not in _FOLLOWS or _FOLLOWS[choice] in answered)
-    }
+    return {choice: words for choice, words in _list_following(CHOICES, answered) if choice not in passed}
+
+
+def list_rare_choices(answered: Collection[str]) -> dict[str, dict[AnswerStatus, str]]:
+    """Return the other answers that may follow those of the statuses `answered`, by heading."""
+    found = {heading: dict(_list_following(choices, answered)) for heading, choices in RARE_CHOICES.items()}
+    return {heading: choices for heading, choices in found.items() if choices}
+
+
+def _list_following(
+    choices: Mapping[AnswerStatus, str], answered: Collection[str]
+) -> Iterator[tuple[AnswerStatus, str]]:
+    for choice, words in choices.items():
+        if choice not in _FOLLOWS or _FOLLOWS[choice] in answered:
+            yield choice, words
 
 
 def list_fields(units: Iterable[AnswerableUnit], *, alone: bool, detailed: bool) -> dict[str, str]:
@@ -121,7 +158,7 @@ def check_form(
     """Return the answer of the form, about one of the customs `packages` or the whole handoff.
 
     Raises ValidationFailed with one issue for each wrong input, each a sentence for the person who filled in the form:
-    /status, /package, /message, /entryNumber, /place<row> or /wrong<row>.
+    /status, /package, /message, /entryNumber, /holder, /agency, /kind, /corrects, /place<row> or /wrong<row>.
     """
     # Ignore inputs that do not belong to the chosen answer: they may be hidden leftovers of another choice.
     message = make_legible(form.message).strip()
@@ -129,7 +166,7 @@ def check_form(
     checked = [*_check_fields(form, pointers)] if form.status in _NAMES_FIELDS else []
     fields = [each for each in checked if isinstance(each, FieldAnswer)]
     issues = [each for each in checked if isinstance(each, Issue)]
-    if form.status not in CHOICES:
+    if form.status not in CHOICES and not any(form.status in choices for choices in RARE_CHOICES.values()):
         issues.insert(0, _issue("/status", "Choose one of the answers."))
     package = form.package.strip().upper()
     if package and package not in packages:
@@ -140,6 +177,11 @@ def check_form(
     if entry_number and not _ENTRY_NUMBER.fullmatch(entry_number):
         text = "An entry number must have only letters, digits and hyphens, for example ABC-1234567-8."
         issues.append(_issue("/entryNumber", text))
+    hold = _check_hold(form) if form.status in _HAS_HOLD else None
+    if isinstance(hold, Issue):
+        issues.append(hold)
+    if form.corrects and not _ANSWER_ID.fullmatch(form.corrects):
+        issues.append(_issue("/corrects", "Choose an earlier answer from the list, or none."))
     if form.status == "remark" and not message:
         issues.append(_issue("/message", "Write the remark."))
     if form.status in _NAMES_FIELDS and not (message or checked):
@@ -155,11 +197,29 @@ def check_form(
         fields=fields,
         attachments=list(form.attachments),
         customs_package_numbers=[package] if package else [],
+        hold=hold if isinstance(hold, CustomsHold) else None,
+        corrects=form.corrects or None,
     )
 
 
 def _issue(path: str, message: str) -> Issue:
     return Issue(path=path, message=message, code="invalid")
+
+
+def _check_hold(form: AnswerForm) -> CustomsHold | Issue | None:
+    """Return the hold of the form, or what is wrong with it; None if it names none."""
+    holder, agency, kind = form.holder, form.agency.strip().upper(), form.kind
+    if not (holder or agency or kind):
+        return None
+    if holder not in HOLDERS:
+        return _issue("/holder", "Choose whose hold it is.")
+    if kind and kind not in HOLD_KINDS:
+        return _issue("/kind", "Choose a kind of hold from the list, or none.")
+    if holder != "agency":
+        agency = ""
+    elif not _AGENCY.fullmatch(agency):
+        return _issue("/agency", "Write the agency's code of 2 to 8 letters and digits, such as FDA.")
+    return CustomsHold.model_validate({"holder": holder, "agency": agency or None, "kind": kind or None})
 
 
 def _check_fields(form: AnswerForm, pointers: Mapping[str, str]) -> Iterator[FieldAnswer | Issue]:

@@ -17,6 +17,7 @@ from pipeline.deliveries.schemas.answers import AcknowledgementBody
 from pipeline.deliveries.submissions import answer_forms, attachments, broker_answers
 from pipeline.deliveries.submissions.answer_forms import AnswerForm
 from pipeline.deliveries.submissions.attachments import NewFile
+from pipeline.deliveries.submissions.carried_answers import COPIED
 from pipeline.exports.audit_trail import Action
 from pipeline.exports.schemas.plan import MAX_UNITS
 from pipeline.interfaces.api.headers import download_headers
@@ -41,6 +42,8 @@ router = APIRouter(
 )
 
 FIELD_ROWS: Final = 6
+#: The most earlier answers that a form offers to take back.
+_CORRECTABLE: Final = 20
 #: How many units of a handoff stand on the pages before.
 UnitsBefore = Annotated[int, Query(ge=0, le=MAX_UNITS)]
 
@@ -119,7 +122,15 @@ def parse_form(fields: Form) -> AnswerForm:
     """Return the answer that was typed into the form."""
     rows = [(fields.get(f"place{row}"), fields.get(f"wrong{row}")) for row in range(FIELD_ROWS)]
     return AnswerForm(
-        fields.get("status"), fields.get("message"), fields.get("entryNumber"), rows, fields.get("package")
+        fields.get("status"),
+        fields.get("message"),
+        fields.get("entryNumber"),
+        rows,
+        fields.get("package"),
+        holder=fields.get("holder"),
+        agency=fields.get("agency"),
+        kind=fields.get("kind"),
+        corrects=fields.get("corrects"),
     )
 
 
@@ -159,6 +170,10 @@ def describe_handoff(
         "statuses": answer_forms.list_choices(
             submission.submission_status, answered, withdrawing=handoff.withdrawal is not None or handoff.is_reassigned
         ),
+        "rare": answer_forms.list_rare_choices(answered),
+        "holders": answer_forms.HOLDERS,
+        "kinds": answer_forms.HOLD_KINDS,
+        "earlier": [each for each in submission.acknowledgements if COPIED not in each.id][: -_CORRECTABLE - 1 : -1],
         "rows": [*form.fields, *[("", "")] * FIELD_ROWS][:FIELD_ROWS],
         "errors": _list_errors(refusal),
         "form_id": form_id,

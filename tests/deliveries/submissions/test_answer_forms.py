@@ -4,7 +4,15 @@ from collections.abc import Mapping
 
 import pytest
 
-from pipeline.deliveries.submissions.answer_forms import MAX_DETAILED_LINES, AnswerableUnit, can_detail, list_fields
+from pipeline.deliveries.entries.facets import AnswerStatus
+from pipeline.deliveries.submissions.answer_forms import (
+    CHOICES,
+    MAX_DETAILED_LINES,
+    RARE_CHOICES,
+    AnswerableUnit,
+    can_detail,
+    list_fields,
+)
 from tests.support import factories
 
 
@@ -27,3 +35,9 @@ def test_each_offered_field_is_a_place_of_the_plan(units: int, lines: int, count
     plan = factories.plan(units=units, lines=lines)
     for pointer in offered.values():
         factories.read_pointer(plan, pointer)
+
+
+def test_form_offers_each_status_once() -> None:
+    assert sorted([*CHOICES, *(status for choices in RARE_CHOICES.values() for status in choices)]) == sorted(
+        AnswerStatus
+    )

@@ -137,7 +137,7 @@ def test_broker_answers_by_one_link_from_received_to_the_summary(sent: SentReply
         ("released", {}),
         ("summary_filed", {}),
     ):
-        offered.append(re.findall(r'name="status" value="(\w+)"', sent.get_page().text))
+        offered.append(re.findall(r'name="status" value="(\w+)"', sent.get_page().text.partition("<details")[0]))
         answered = sent.submit(status=status, **form)
         assert (answered.status_code, answered.headers["location"]) == (303, f"./{sent.token}")
         assert f'<span class="pill {status}">' in sent.get_page().text
@@ -157,6 +157,19 @@ def test_broker_answers_by_one_link_from_received_to_the_summary(sent: SentReply
     assert submission["acknowledgements"][3]["customsPackageNumbers"] == ["CP-000002"]
     events = sent.harness.client().get(f"/api/exports/{sent.notification.export_id}/events").json()["items"]
     assert {each["actor"] for each in events if each["type"] == "BROKER_ACKNOWLEDGED"} == {f"partner:{BROKER}"}
+
+
+def test_form_places_and_removes_a_named_hold_and_takes_an_answer_back(sent: SentReply) -> None:
+    fda = {"holder": "agency", "agency": "fda", "kind": "exam"}
+    for form in ({"status": "held", **fda}, {"status": "held", "holder": "cbp"}, {"status": "hold_removed", **fda}):
+        assert sent.submit(**form).status_code == 303
+    submission = sent.read_submission()
+    assert [each["holds"] for each in submission["entries"]] == [["cbp"], ["cbp"]]
+    assert f'<option value="{submission["acknowledgements"][1]["id"]}">held' in sent.get_page().text
+    wrong = submission["acknowledgements"][1]["id"]
+    assert sent.submit(status="admissible", corrects=wrong, entryNumber="ABC-1").status_code == 303
+    (entry, _) = sent.read_submission()["entries"]
+    assert (entry["headline"], entry["holds"], entry["entry_number"]) == ("admissible", [], "ABC-1")
 
 
 def test_form_that_is_sent_twice_counts_once_and_needs_its_id(sent: SentReply) -> None:
@@ -207,13 +220,18 @@ def test_rejection_or_a_query_names_fields_by_pointer(sent: SentReply, status: s
     ("form", "reply"),
     [
         ({}, "Choose one"),
-        ({"status": "summary_liquidated"}, "Choose one"),
+        ({"status": "superseded"}, "Choose one"),
         ({"status": "rejected"}, "Write what is wrong"),
         ({"status": "query", "message": " \r\n "}, "Write what is wrong"),
         ({"status": "query", "place0": "the colour", "wrong0": "x"}, "is not a field of this handoff"),
         ({"status": "query", "place0": "/units/0"}, "what is wrong or asked"),
         ({"status": "query", "place0": "/units/9", "wrong0": "x"}, "/units/9 leads to no place of the plan"),
         ({"status": "query", "wrong0": "what?"}, "Choose the field"),
+        ({"status": "held", "agency": "FDA"}, "Choose whose hold it is"),
+        ({"status": "held", "holder": "agency", "agency": "F-D"}, "Write the agency"),
+        ({"status": "held", "holder": "cbp", "kind": "x"}, "Choose a kind of hold"),
+        ({"status": "held", "corrects": "1~a"}, "Choose an earlier answer"),
+        ({"status": "held", "corrects": "a-9"}, "o answer to this handoff has the id a-9"),
         ({"status": "accepted", "entryNumber": "<b>"}, "An entry number must have"),
         ({"status": "accepted", "message": "x" * 1001}, "more than 1,000 characters"),
     ],
