@@ -53,6 +53,12 @@ export class Store {
   }
 }
 
+// What to do about a handoff: filed entries may go on, or need a correction.
+function task(data) {
+  if (data.corrects?.length) return 'to correct';
+  return data.units?.length && data.units.every((unit) => unit.kept) ? 'nothing new to file' : 'to file';
+}
+
 function work(type, data) {
   const about = (...words) => [data.exportId, ...words].join(' ');
   switch (type) {
@@ -62,7 +68,7 @@ function work(type, data) {
     case 'exports.package.superseded.v1':
       return { line: about(data.unitRef, data.packageRef, 'superseded') };
     case 'exports.handoff.ready.v1':
-      return { line: about(data.submissionId, 'to file'), submissionId: data.submissionId, answerTo: data.acknowledgementUrl };
+      return { line: about(data.submissionId, task(data)), submissionId: data.submissionId, answerTo: data.acknowledgementUrl };
     case 'exports.handoff.withdrawn.v1':
     case 'exports.handoff.superseded.v1':
       return { line: about(data.submissionId, 'superseded') };

@@ -67,11 +67,14 @@ def _package_superseded(store: sqlite3.Connection, data: Mapping[str, Any]) -> s
 
 
 def _handed_off(store: sqlite3.Connection, message_id: str, data: Mapping[str, Any]) -> str:
+    units = data.get("units", ())
+    task = "nothing new to file" if units and all(unit.get("kept") for unit in units) else "to file"
+    task = "to correct" if data.get("corrects") else task
     store.execute(
-        "INSERT OR IGNORE INTO handoffs VALUES (?, ?, ?, 'to file', 0)",
-        (data["submissionId"], message_id, data["acknowledgementUrl"]),
+        "INSERT OR IGNORE INTO handoffs VALUES (?, ?, ?, ?, 0)",
+        (data["submissionId"], message_id, data["acknowledgementUrl"], task),
     )
-    return f"{data['exportId']} {data['submissionId']} to file"
+    return f"{data['exportId']} {data['submissionId']} {task}"
 
 
 def _handoff_superseded(store: sqlite3.Connection, data: Mapping[str, Any]) -> str:

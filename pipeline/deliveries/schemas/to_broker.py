@@ -126,7 +126,7 @@ class CorrectedEntry(RevisionRef):
 
 
 class HandoffReady(ExportMessage):
-    """To the customs broker: an export is ready to be filed. One message per export."""
+    """To the customs broker: file an export. Correct the entries in `corrects`; file no second one for a `kept` package."""
 
     submission_id: str
     supersedes: SupersededHandoff | None = Field(
