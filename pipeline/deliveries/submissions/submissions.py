@@ -132,8 +132,8 @@ def settle_status(
 ) -> dict[str, Any]:
     """Write what the answers say together, `after` a new one, if that changes `state`. Return the facts for the event.
 
-    `due` has the columns of the summary's deadline, if that changes. A new deadline starts only if another status is expected now; `elapsed` seconds of it are over already. The caller has
-    locked the export's row.
+    `due` has the columns of the summary's deadline, if that changes. A new deadline starts only if another status is
+    expected now; `elapsed` seconds of it are over already. The caller has locked the export's row.
     """
     new = after.state or SubmissionState.DELIVERED
     expected = state if state in UNDELIVERED else before.expected_after

@@ -15,7 +15,7 @@ from sqlmodel import col
 from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.core.tenancy import account_scope
 from pipeline.deliveries.calendars import MAX_EVENTS, CalendarToken, write_calendar
-from pipeline.deliveries.deadlines import list_deadlines
+from pipeline.deliveries.deadlines import DeadlineFilter, list_deadlines
 from pipeline.deliveries.models import BrokerSubmission
 from pipeline.deliveries.schemas.answers import AcknowledgementBody
 from pipeline.deliveries.submissions import broker_answers
@@ -214,7 +214,7 @@ def _answer(runtime: Runtime, export_id: str) -> None:
 
 def _list_deadlines(runtime: Runtime) -> None:
     with account_scope(factories.ACCOUNT):
-        if len(list_deadlines(runtime, factories.ACCOUNT, limit=50).items) != 50:
+        if len(list_deadlines(runtime, factories.ACCOUNT, DeadlineFilter(), limit=50).items) != 50:
             raise RuntimeError("a page of deadlines is not full")
 
 

@@ -27,7 +27,6 @@ _RESEND: Final = (Remedy.RESEND.value, "Resend")
 _ACKNOWLEDGE: Final = ((Remedy.ACKNOWLEDGE.value, "Acknowledge"),)
 
 
-#: What must happen next, by the status of a handoff.
 @dataclass(frozen=True)
 class PersonTask:
     """One thing that a person must do: why, what to do, and the link or the buttons for it.
