@@ -119,19 +119,26 @@ class Export(SQLModel, table=True):
         ),
         # These do not change the outcome. The inbox writes the same conditions.
         *(
-            partial_index(
-                f"ix_exports_{name}",
-                "account_id",
-                "id",
-                where=text(f"({column} AND purged_at IS NULL AND acknowledged_seq IS {seen}) IS TRUE"),
-            )
-            for column, name, seen in (
-                ("amounts_differ", "amounts_differ", "NULL"),
-                ("amounts_differ", "amounts_acknowledged", "NOT NULL"),
-                ("earlier_entry", "earlier_entry", "NULL"),
-                ("earlier_entry", "earlier_acknowledged", "NOT NULL"),
-                ("summary_trouble", "summary_trouble", "NULL"),
-                ("summary_trouble", "summary_acknowledged", "NOT NULL"),
+            partial_index(f"ix_exports_{name}", "account_id", "id", where=where)
+            for name, where in (
+                ("amounts_differ", text("(amounts_differ AND purged_at IS NULL AND acknowledged_seq IS NULL) IS TRUE")),
+                (
+                    "amounts_acknowledged",
+                    text("(amounts_differ AND purged_at IS NULL AND acknowledged_seq IS NOT NULL) IS TRUE"),
+                ),
+                ("earlier_entry", text("(earlier_entry AND purged_at IS NULL AND acknowledged_seq IS NULL) IS TRUE")),
+                (
+                    "earlier_acknowledged",
+                    text("(earlier_entry AND purged_at IS NULL AND acknowledged_seq IS NOT NULL) IS TRUE"),
+                ),
+                (
+                    "summary_trouble",
+                    text("(summary_trouble AND purged_at IS NULL AND acknowledged_seq IS NULL) IS TRUE"),
+                ),
+                (
+                    "summary_acknowledged",
+                    text("(summary_trouble AND purged_at IS NULL AND acknowledged_seq IS NOT NULL) IS TRUE"),
+                ),
             )
         ),
         partial_index(

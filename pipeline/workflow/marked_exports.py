@@ -42,11 +42,14 @@ _LATE: Final = (
 
 #: The causes with a mark, each with the conditions of its two indexes, by whether a person acknowledged the export.
 MARKS: Final[Mapping[Cause, Mapping[bool, ColumnElement[bool]]]] = {
-    cause: {
-        seen: literal_column(f"({column} AND purged_at IS NULL AND acknowledged_seq IS {is_seen}) IS TRUE")
-        for seen, is_seen in ((False, "NULL"), (True, "NOT NULL"))
-    }
-    for cause, column in ((Cause.SUMMARY, "summary_trouble"), (Cause.AMOUNTS_DIFFER, "amounts_differ"))
+    Cause.SUMMARY: {
+        False: literal_column("(summary_trouble AND purged_at IS NULL AND acknowledged_seq IS NULL) IS TRUE"),
+        True: literal_column("(summary_trouble AND purged_at IS NULL AND acknowledged_seq IS NOT NULL) IS TRUE"),
+    },
+    Cause.AMOUNTS_DIFFER: {
+        False: literal_column("(amounts_differ AND purged_at IS NULL AND acknowledged_seq IS NULL) IS TRUE"),
+        True: literal_column("(amounts_differ AND purged_at IS NULL AND acknowledged_seq IS NOT NULL) IS TRUE"),
+    },
 }
 
 
