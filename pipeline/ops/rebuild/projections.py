@@ -336,8 +336,6 @@ def _submission_row(facts: ExportFacts) -> Iterator[ExpectedRow]:
     }
     if facts.purged:
         values |= {"recipient": None, "subject": "", "error_message": None, "deadline_at": None}
-    if facts.purged:
-        values |= {"recipient": None, "subject": "", "error_message": None, "deadline_at": None}
     # The day passes without an alarm, and without an event, if the customs broker never says what becomes of a summary.
     due_at = None if facts.purged or history.superseded else _to_instant(history.summary_due_at)
     late = history.summary_late
