@@ -314,9 +314,7 @@ def _purge_export(runtime: Runtime, export_id: str, record: ExpiredRecord) -> bo
             subject="",
             error_message=None,
             # No answer is expected or polled for any more.
-            deadline_at=None,
-            summary_due_at=None,
-            polled_at=None,
+            **dict.fromkeys(("deadline_at", "summary_due_at", "polled_at")),
         )
         for table in (ExportPackage, LineTreatment, IdempotencyRecord, Order, OriginCertification):
             session.execute(delete(table).where(col(table.export_id) == export_id))

@@ -105,14 +105,17 @@ def test_reply_is_sent_once_and_repeats_only_with_its_content(workflow: Workflow
 
 def test_answered_question_leaves_the_inbox_until_the_next_answer_or_its_deadline(workflow: WorkflowHarness) -> None:
     export_id = ask(workflow)
-    assert list_queries(workflow) == ["Of what is it made?"]
+    assert list_queries(workflow) == ["CP-000001: query. Of what is it made?"]
     write(workflow, export_id)
-    assert (list_queries(workflow), list_queries(workflow, acknowledged=True)) == ([], ["Of what is it made?"])
+    assert (list_queries(workflow), list_queries(workflow, acknowledged=True)) == (
+        [],
+        ["CP-000001: query. Of what is it made?"],
+    )
     awaited = timedelta(seconds=workflow.runtime.settings.deadline_answered_seconds)
     assert read_handoff(workflow, export_id).deadline_at == workflow.clock() + awaited
     workflow.clock.pass_seconds(awaited.total_seconds())
     overdue.notify_overdue(workflow.runtime)
-    assert list_queries(workflow) == ["Of what is it made?"]
+    assert list_queries(workflow) == ["CP-000001: query. Of what is it made?"]
     write(workflow, export_id, "m-2")
     arrival = read_handoff(workflow, export_id).arrives_at
     assert arrival is not None

@@ -54,7 +54,7 @@ _FOLLOWS: Final[Mapping[AnswerStatus, AnswerStatus]] = {
     **dict.fromkeys(MEANINGS[Facet.SUMMARY], AnswerStatus.RELEASED),
 }
 
-#: Whose hold a person may choose, and of which kind, with their words.
+#: The holders that a person may choose with their words, and the kinds of a hold.
 HOLDERS: Final = {"cbp": "CBP", "agriculture": "CBP agriculture", "manifest": "Manifest", "agency": "Another agency"}
 HOLD_KINDS: Final = ("exam", "documents", "review", "redelivery")
 

@@ -50,10 +50,10 @@ def _find_late(
     now: ColumnElement[datetime],
     due_at: ColumnElement[datetime],
     *conditions: ColumnElement[bool],
-    is_summary: str = "0",
+    is_summary: ColumnElement[int] = literal_column("0"),  # noqa: B008 - it never changes
 ) -> Select[*tuple[Any, ...]]:
     return (
-        select(_submissions.id, _submissions.export_id, literal_column(is_summary).label("is_summary"))
+        select(_submissions.id, _submissions.export_id, is_summary.label("is_summary"))
         .join(table(Export), _exports.id == _submissions.export_id)
         .where(due_at <= now, *conditions, _exports.state != ExportState.SUPERSEDED.value)
         .order_by(due_at)
@@ -75,7 +75,11 @@ def _select_late(now: ColumnElement[datetime], *conditions: ColumnElement[bool])
             *conditions,
         ),
         _find_late(
-            now, _submissions.summary_due_at, _submissions.summary_overdue_at.is_(None), *conditions, is_summary="1"
+            now,
+            _submissions.summary_due_at,
+            _submissions.summary_overdue_at.is_(None),
+            *conditions,
+            is_summary=literal_column("1"),
         ),
     )
 

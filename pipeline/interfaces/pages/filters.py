@@ -8,6 +8,7 @@ from pipeline.accounts import channels
 from pipeline.accounts.channels import Endpoint, QueueEndpoint
 from pipeline.accounts.schemas import PartnerView
 from pipeline.core.text_safety import make_legible
+from pipeline.deliveries.email.text import format_moment
 from pipeline.deliveries.entries.facets import NEEDS_LOOK
 from pipeline.deliveries.remedies import omit_command
 from pipeline.deliveries.schemas.messages import describe_message_type
@@ -83,6 +84,7 @@ FILTERS: Final[Mapping[str, Callable[..., object]]] = {
     "field": name_field,
     "legible": make_legible,
     "instant": format_instant,
+    "moment": format_moment,
     "outcome_mark": mark_outcome,
     "status_mark": mark_status,
     "message_type": describe_message_type,

@@ -267,3 +267,8 @@ def _apply_rare_event(folded: ExportHistory, kind: EventType, data: EventData, e
             folded.revision, folded.supersedes_id = data["revision"], data["supersedes"]
         case _:
             pass
+
+
+def to_instant(text: str | None) -> datetime | None:
+    """Return the instant of an event's member; None if it has none."""
+    return None if text is None else datetime.fromisoformat(text)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import Any
 
 from sqlmodel import SQLModel
@@ -12,7 +11,7 @@ from pipeline.customs import treatment
 from pipeline.customs.checks.informal import informal_columns
 from pipeline.customs.checks.same_goods import same_goods_columns
 from pipeline.deliveries.email.content import build_handoff_subject
-from pipeline.deliveries.entries.entries import any_differs, any_summary_trouble, entry_columns
+from pipeline.deliveries.entries.entries import any_differs, entry_columns
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, ConversationMessage, CustomsEntry
 from pipeline.documents.repository import PURGED
 from pipeline.exports import packages
@@ -20,7 +19,8 @@ from pipeline.exports.file_models import ConversationFile
 from pipeline.exports.models import Artifact, Export, ExportPackage, ExportUnit, LineTreatment, Step
 from pipeline.exports.plans import HashedPlan, canonical_json
 from pipeline.exports.states import ExportState, StepState
-from pipeline.ops.rebuild.history import ExportHistory, MissingFact, UnitHistory, read_hold
+from pipeline.ops.rebuild.history import ExportHistory, MissingFact, UnitHistory, read_hold, to_instant
+from pipeline.ops.rebuild.summaries import has_summary_trouble, list_due
 from pipeline.workflow.steps import CLOSE_UNIT, EXPORT_LEVEL, HAND_OFF, NOTIFY_STEPS, STEPS
 
 _PER_UNIT = [spec.name for spec in STEPS if spec.per_unit]
@@ -147,7 +147,7 @@ def _export_row(facts: ExportFacts) -> ExpectedRow:
         "quarantined": history.quarantined,
         "acknowledged_seq": history.acknowledged_seq,
         "amounts_differ": (bool(history.broker_answers) and any_differs(history.fold_entries())) or None,
-        "summary_trouble": _has_summary_trouble(history) or None,
+        "summary_trouble": has_summary_trouble(history) or None,
         "earlier_entry": history.earlier_entry or None,
         "hold_seq": history.hold_seq,
         "withdrawal_seq": history.withdrawal_seq,
@@ -186,12 +186,6 @@ def _export_row(facts: ExportFacts) -> ExpectedRow:
         {"state": tuple(state.value for state in states), "sent_by": (history.sent_by, None)},
         defaults,
     )
-
-
-def _has_summary_trouble(history: ExportHistory) -> bool:
-    if history.superseded or not history.broker_answers:
-        return False
-    return history.summary_late or any_summary_trouble(history.fold_entries())
 
 
 def _unit_rows(facts: ExportFacts) -> Iterator[ExpectedRow]:
@@ -331,24 +325,22 @@ def _submission_row(facts: ExportFacts) -> Iterator[ExpectedRow]:
         "submission_type": "handoff",
         "path": data["path"],
         "channel": data["channel"],
-        "arrives_at": _to_instant(data.get("arrivesAt")),
+        "arrives_at": to_instant(data.get("arrivesAt")),
         "arrives_by": data.get("arrivesBy"),
     }
     if facts.purged:
         values |= {"recipient": None, "subject": "", "error_message": None, "deadline_at": None}
-    # The day passes without an alarm, and without an event, if the customs broker never says what becomes of a summary.
-    due_at = None if facts.purged or history.superseded else _to_instant(history.summary_due_at)
-    late = history.summary_late
+    values |= {} if history.summary_late else {"summary_overdue_at": None}
     numbers = [] if facts.plan is None else [unit.invoice.number for unit in facts.plan.plan.units]
     subject = build_handoff_subject(_accepted_fact(facts, "batchId"), numbers)
     # The status of a submission also depends on its deliveries: see messages.
     reached: dict[str, Any] = {f"first_{each}_at": at for each, at in history.milestones.items()}
     defaults = reached if facts.purged else reached | {"subject": subject}
-    defaults |= {"summary_overdue_at": history.at if late else None}
+    defaults |= {"summary_overdue_at": history.at} if history.summary_late else {}
     # An older version leaves `test_account_id` empty.
     allowed: dict[str, tuple[Any, ...]] = {
         "test_account_id": (facts.account_id, None) if _accepted_fact(facts, "test") else (None,),
-        "summary_due_at": (due_at,) if late or due_at is None else (due_at, None),
+        "summary_due_at": list_due(history, purged=facts.purged),
     }
     yield ExpectedRow(BrokerSubmission, {"id": data["submissionId"]}, values, allowed, defaults=defaults)
 
@@ -363,8 +355,8 @@ def _answer_rows(facts: ExportFacts) -> Iterator[ExpectedRow]:
             "fields": [] if facts.purged else data.get("fields", []),
             "packages": data.get("customsPackageNumbers"),
             "hold": read_hold(data),
-            "at": _to_instant(data.get("at")),
-            "effective_at": _to_instant(data.get("effectiveAt")),
+            "at": to_instant(data.get("at")),
+            "effective_at": to_instant(data.get("effectiveAt")),
             "corrects": data.get("corrects"),
             "in_reply_to": data.get("inReplyTo"),
             "attachments": data.get("attachments"),
@@ -373,7 +365,7 @@ def _answer_rows(facts: ExportFacts) -> Iterator[ExpectedRow]:
             "comparison": None if facts.purged else data.get("comparison"),
         }
         key = {"submission_id": data["submissionId"], "id": data["id"]}
-        received_at = _to_instant(data.get("receivedAt")) or at
+        received_at = to_instant(data.get("receivedAt")) or at
         yield ExpectedRow(Acknowledgement, key, values, defaults={"received_at": received_at})
     for written_at, author, data in facts.history.messages_written:
         values = {
@@ -406,7 +398,3 @@ def _attachment_rows(facts: ExportFacts) -> Iterator[ExpectedRow]:
         if not facts.purged:  # the bytes of a purged export are deleted some time later
             values["purged_at"] = None
         yield ExpectedRow(ConversationFile, {"id": data["attachmentId"]}, values)
-
-
-def _to_instant(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)

@@ -261,20 +261,6 @@ def test_operator_email_says_what_happened_and_what_to_do(
         assert "/answers/" not in text
 
 
-def test_email_about_a_late_summary_asks_for_it(mail_runtime: Runtime) -> None:
-    late = {**MESSAGE_DATA[MessageType.HANDOFF_OVERDUE], "summary": True}
-    body = content.build_email_body(mail_runtime.settings, notification(MessageType.HANDOFF_OVERDUE, late), [])
-    assert body.subject == "Export batch_1: br_1 has not filed the entry summary in time"
-    assert "The entry summary was due by" in body.text
-    assert "`summary_filed`" in body.text
-
-
-def test_email_about_a_withdrawal_at_once_names_no_answer(mail_runtime: Runtime) -> None:
-    settled = {**MESSAGE_DATA[MessageType.EXPORT_SETTLED], "answerId": None}
-    body = content.build_email_body(mail_runtime.settings, notification(MessageType.EXPORT_SETTLED, settled), [])
-    assert "It was withdrawn at 2027-10-08 00:00 UTC, before customs broker br_sandbox had the handoff" in body.text
-
-
 def test_operator_email_about_quarantine_says_why(mail_runtime: Runtime) -> None:
     message_data = {**MESSAGE_DATA[MessageType.EXPORT_FAILED], "attempts": 5, "quarantined": True}
     body = content.build_email_body(mail_runtime.settings, notification(MessageType.EXPORT_FAILED, message_data), [])
@@ -346,14 +332,6 @@ def test_retraction_email_names_packages_without_console_link(
     for text in (body.text, body.html):
         assert [each for each in says if each not in text] == []
         assert "/console" not in text
-
-
-def test_customs_broker_that_loses_the_export_waits_for_nothing(mail_runtime: Runtime) -> None:
-    reassigned = {**MESSAGE_DATA[MessageType.HANDOFF_SUPERSEDED], "reassigned": True}
-    handoff = notification(MessageType.HANDOFF_SUPERSEDED, reassigned)
-    text = " ".join(content.build_email_body(mail_runtime.settings, handoff, []).text.split())
-    assert "Another customs broker files revision 2, which replaces it." in text
-    assert "wait for the new handoff" not in text
 
 
 def test_replacing_handoff_names_the_replaced_revision(mail_runtime: Runtime) -> None:

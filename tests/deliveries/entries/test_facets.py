@@ -280,6 +280,15 @@ def read_naively(answers: list[Answer], number: str) -> EntryFacets:
         summary=AnswerStatus(summaries[-1]) if summaries else None,
         entry_number=next((each.entry_number for each in reversed(mine) if each.entry_number), None),
         assessment=next((each.assessment for each in reversed(mine) if each.assessment), None),
+        released_at=next(
+            (
+                mine[place].at
+                for place in reversed(range(len(words)))
+                if words[place] == "released" and find_release(words[:place]) != "released"
+            ),
+            None,
+        ),
+        liquidated_at=next((each.at for each in reversed(mine) if each.status == "summary_liquidated"), None),
     )
 
 
