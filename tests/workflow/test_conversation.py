@@ -124,7 +124,10 @@ def test_answered_question_leaves_the_inbox_until_the_next_answer_or_its_deadlin
     assert (read_handoff(workflow, export_id).overdue_at, list_queries(workflow)) == (None, [])
     assert count_damaged(workflow) == 0
     answer(workflow, export_id, "a-2", "query", message="And the lid?")
-    assert (read_handoff(workflow, export_id).deadline_at, list_queries(workflow)) == (None, ["And the lid?"])
+    assert (read_handoff(workflow, export_id).deadline_at, list_queries(workflow)) == (
+        None,
+        ["CP-000001: query. And the lid?"],
+    )
     assert count_damaged(workflow) == 0
 
 
