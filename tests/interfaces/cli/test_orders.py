@@ -1,8 +1,9 @@
-"""The commands that sync orders and plan them, against a running service."""
+"""The commands that sync orders and plan them, against a running API on the builders' day."""
 
 import json
 from pathlib import Path
 
+from tests.interfaces.api.conftest import ALL_ROLES, ApiHarness
 from tests.support import factories, orders
 from tests.support.command_line import Commands
 from tests.support.factories import Json
@@ -14,8 +15,10 @@ def write(folder: Path, name: str, body: Json) -> str:
     return str(path)
 
 
-def test_orders_are_synced_planned_and_explained(service: Commands, tmp_path: Path) -> None:
-    goods = orders.product(externalId="cli-product")  # the service is shared: other tests sync products too
+def test_orders_are_synced_planned_and_explained(harness: ApiHarness, tmp_path: Path) -> None:
+    key = harness.key(*ALL_ROLES).bearer
+    service = Commands({"EXPORTS_API_URL": harness.url, "EXPORTS_API_KEY": key, "XDG_CONFIG_HOME": str(tmp_path)})
+    goods = orders.product(externalId="cli-product")
     order = orders.order("cli-1", products=[goods["externalId"]])
     (synced,) = service.json("orders", "sync", write(tmp_path, "orders", orders.order_sync(order)))["data"]
     assert synced["change"] == "created"
