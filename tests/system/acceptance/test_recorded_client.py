@@ -3,9 +3,14 @@
 import json
 import re
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
+from pipeline.core.clock import utc_now
+from pipeline.customs.reference.entry import entry_rules
+from pipeline.customs.reference.ruleset import ruleset
 from tests.support import factories, orders
 from tests.system.acceptance.account import AccountClient
 
@@ -56,15 +61,30 @@ def read_member(value: Any, path: str) -> Any:
     return value
 
 
-def fill_in(text: str, known: dict[str, str]) -> str:
+def fill_in(text: str, known: dict[str, Any]) -> str:
     return re.sub(r"\{\{(\w+)\}\}", lambda found: known[found[1]], text)
 
 
+def make_template(year: int) -> factories.Json:
+    """Return the plan template with USMCA certificates of that year."""
+    made = orders.template()
+    period = {"blanketFrom": f"{year}-01-01", "blanketTo": f"{year}-12-31"}
+    return made | {"usmcaCertificates": [each | period for each in made["usmcaCertificates"]]}
+
+
 def test_recorded_client_runs_unchanged(account: AccountClient) -> None:
-    for what, items in (("products", PRODUCTS), ("plan-templates", [orders.template()])):
+    today = utc_now().astimezone(ZoneInfo(entry_rules().clock.zone)).date()
+    entered_on = today + timedelta(days=orders.template()["entry"]["exportAfterDays"])
+    for what, items in (("products", PRODUCTS), ("plan-templates", [make_template(entered_on.year)])):
         body = {"accountId": account.account_id, "items": items}
         account.http.post(f"/api/{what}/sync", json=body).raise_for_status()
-    known = {"accountId": account.account_id, "warehouseId": factories.WAREHOUSE, "brokerId": factories.BROKER}
+    warnings = ["R02"] if ruleset().days_too_old(entered_on) else []
+    known: dict[str, Any] = {
+        "accountId": account.account_id,
+        "warehouseId": factories.WAREHOUSE,
+        "brokerId": factories.BROKER,
+        "readiness": "READY_WITH_WARNINGS" if warnings else "READY",
+    }
     requests = read_requests(RECORDED.read_text(encoding="utf-8"))
     assert len(requests) == 12
     for request in requests:
@@ -81,3 +101,4 @@ def test_recorded_client_runs_unchanged(account: AccountClient) -> None:
             found = read_member(given, path)
             assert found == fill_in(expected, known) or (expected == "*" and found), (request.title, path, found)
         known |= {name: read_member(given, path) for name, path in request.keeps.items()}
+    assert [each["code"] for each in known["messages"] if each["severity"] == "warn"] == warnings
