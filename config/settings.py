@@ -29,6 +29,13 @@ def read_variables(prefix: str, names: Iterable[str]) -> dict[str, str]:
     return {name: os.environ[variable] for name in names if (variable := prefix + name.upper()) in os.environ}
 
 
+def read_other_variables() -> dict[str, str]:
+    """Return the variables that no setting reads, for a process of the service with settings of its own."""
+    known = {name.upper() for name in Settings.model_fields}
+    given = os.environ.items()
+    return {name: value for name, value in given if not name.startswith(_PREFIX) and name not in known}
+
+
 @contextmanager
 def variable_set(name: str, value: str) -> Iterator[None]:
     """Set an environment variable in the block, for libraries and for processes that the block starts."""

@@ -13,7 +13,6 @@ from pipeline.core.errors import MetricsNotServed
 from pipeline.core.metrics import serve_metrics
 from pipeline.core.metrics_folder import share_metrics
 from tests.support.metrics_text import parse, scrape, value
-from tests.support.on_day import clock_environment
 from tests.support.ports import LOOPBACK, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,7 +27,7 @@ def run_program(tmp_path: Path) -> Run:
     def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-c", program, *arguments],
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path), **clock_environment()},
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)},
             capture_output=True,
             text=True,
             check=False,

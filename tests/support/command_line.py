@@ -19,7 +19,6 @@ from pipeline.interfaces.cli.output import ExitCode
 from tests.interfaces.contracts.sent import check_database_notifications
 from tests.support import factories
 from tests.support.command_output import check_output
-from tests.support.on_day import clock_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,7 +35,6 @@ def exports(
             "HOME": str(folder),
             "PYTHONPATH": str(ROOT),
             "PYTHONUNBUFFERED": "1",
-            **clock_environment(),
             **environment,
         },
         stdin=subprocess.DEVNULL,
@@ -51,7 +49,7 @@ def run_program(arguments: Sequence[str | Path], folder: Path, **environment: st
     done = subprocess.run(
         arguments,
         cwd=folder,
-        env={"PATH": os.environ["PATH"], "HOME": str(folder), **clock_environment(), **environment},
+        env={"PATH": os.environ["PATH"], "HOME": str(folder), **environment},
         capture_output=True,
         text=True,
         timeout=300,

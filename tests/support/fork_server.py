@@ -18,7 +18,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,16 +105,21 @@ class ForkServer:
 
 @contextmanager
 def start_fork_server(
-    folder: Path, *, module: str = "tests.support.fork_server", root: Path = ROOT, **environment: str
+    folder: Path,
+    *,
+    module: str = "tests.support.fork_server",
+    root: Path = ROOT,
+    prefix: Sequence[str] = (),
+    **environment: str,
 ) -> Iterator[ForkServer]:
     """Yield the parent of processes. They end with it, and have these variables; `module` calls `main`.
 
-    With another `root` the processes belong to the version in that folder.
+    With another `root` the processes belong to the version in that folder. The prefix is of the command.
     """
     wrapper = [setpriv, "--pdeathsig=KILL", "--"] if (setpriv := shutil.which("setpriv")) else []
     with (folder / "fork_server.log").open("ab") as log:
         parent = subprocess.Popen(
-            [*wrapper, sys.executable, "-m", module, str(folder)],
+            [*prefix, *wrapper, sys.executable, "-m", module, str(folder)],
             cwd=root,
             env={**os.environ, "PYTHONPATH": str(root), **environment},
             stdin=subprocess.PIPE,

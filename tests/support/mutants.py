@@ -22,6 +22,7 @@ from typing import Final
 
 import pytest
 
+from tests.support.on_day import restart_on_stated_day
 from tests.support.reached import ROOT, find_file, find_reached, name_module, read_importers, read_sources
 
 PACKAGES: Final = ("accounts", "orders", "workflow", "deliveries", "customs/checks", "exports")
@@ -182,4 +183,5 @@ def main(share: int) -> int:
 
 
 if __name__ == "__main__":
+    restart_on_stated_day("tests.support.mutants", *sys.argv[1:])
     sys.exit(main(int(sys.argv[1])))

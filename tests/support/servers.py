@@ -20,7 +20,7 @@ import psycopg
 import redis
 from psycopg import sql
 
-from tests.support.on_day import wrap_with_clock
+from tests.support.on_day import leave_clock, wrap_with_clock
 from tests.support.ports import LOOPBACK, accepts, free_port, listens
 
 START_SECONDS = 60.0
@@ -70,8 +70,8 @@ class Server(ABC):
         return {}
 
     def wrapped(self, command: Sequence[str]) -> Sequence[str]:
-        """Return the command, run as the server's user; a server whose clock matters overrides it."""
-        return [*self.wrapper(), *command]
+        """Return the command, run as the server's user on the machine's clock; a server whose clock matters overrides it."""
+        return leave_clock([*self.wrapper(), *command])
 
     def start(self) -> Self:
         """Start the server; return when it answers and its socket is known to belong to this process."""

@@ -14,7 +14,7 @@ from typing import Final
 
 from config.network import LOOPBACK
 from config.queues import DELIVERIES, STEP_QUEUES
-from config.settings import HOME
+from config.settings import HOME, read_other_variables
 from pipeline.core.errors import ExportsError
 
 STOP_SECONDS: Final = 15.0
@@ -86,6 +86,7 @@ class ServiceProcess:
                 [*wrapper, sys.executable, *self._arguments],
                 cwd=self._folder,  # this folder holds no .env
                 env={
+                    **read_other_variables(),
                     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.defpath}",
                     "HOME": str(self._folder),
                     "PYTHONPATH": str(HOME),

@@ -15,7 +15,6 @@ from pipeline.interfaces.cli.main import app, load_command
 from pipeline.interfaces.cli.output import ExitCode
 from tests.support.command_line import Commands, exports
 from tests.support.command_output import check_output
-from tests.support.on_day import clock_environment
 from tests.support.servers import poll
 
 #: Deeper than any parser allows.
@@ -222,12 +221,7 @@ def list_imported(*arguments: str) -> set[str]:
     """Return the modules that a process of `exports` with these arguments imported."""
     process = subprocess.run(
         [sys.executable, "-c", PROGRAM, *arguments],
-        env={
-            "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(ROOT),
-            "EXPORTS_API_URL": "http://127.0.0.1:9",
-            **clock_environment(),
-        },
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "EXPORTS_API_URL": "http://127.0.0.1:9"},
         capture_output=True,
         text=True,
         check=False,

@@ -89,7 +89,7 @@ class PageReader:
             script.write_text(box.text, encoding="utf-8")
             command = f". {self._exported}\nexec python {script}"
         else:
-            command = f". {self._exported}\n{box.commands}\nexport -p > {self._exported}"
+            command = f". {self._exported}\n{box.commands}\nexport -p | grep -v FAKETIME_SHARED > {self._exported}"
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", command],
             cwd=self._folder,

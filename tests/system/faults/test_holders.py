@@ -12,7 +12,7 @@ import pytest
 from pipeline.simulation.evidence import Row
 from tests.support import factories
 from tests.support.fork_server import ForkServer, start_fork_server
-from tests.support.on_day import library
+from tests.support.on_day import library, write_shift
 from tests.system.faults.case import Case
 from tests.system.faults.conftest import OpenCase
 from tests.system.faults.fork_server import MODULE
@@ -79,10 +79,11 @@ def test_deliveries_process_paused_past_its_leases_sends_nothing(site: Site, cas
 
 @contextmanager
 def fork_with_wrong_clock(folder: Path, shift: Path, module: str = MODULE) -> Iterator[ForkServer]:
-    """Yield the parent of processes with a wrong wall clock, off by the value in the file, and a right monotonic clock."""
+    """Yield the parent of processes with a wrong wall clock, off by the seconds in the file, and a right monotonic clock."""
     with start_fork_server(
         folder,
         module=module,
+        prefix=("env", "-u", "FAKETIME"),  # it would hide the file
         LD_PRELOAD=library(),
         FAKETIME_TIMESTAMP_FILE=str(shift),
         # Read the file once a second: reading it on each call would take a third of a processor.
@@ -96,7 +97,7 @@ def fork_with_wrong_clock(folder: Path, shift: Path, module: str = MODULE) -> It
 def test_worker_with_a_wrong_clock_keeps_leases(site: Site, case: OpenCase, tmp_path: Path) -> None:
     """Leases use the database's clock: a held lease is not taken, and no work waits for an hour."""
     shift = tmp_path / "shift"
-    shift.write_text("+1h")
+    write_shift(shift, 3600)
     with fork_with_wrong_clock(tmp_path, shift) as parent, case() as one:
         site["worker-2"].fork_server = parent
         try:
@@ -106,7 +107,7 @@ def test_worker_with_a_wrong_clock_keeps_leases(site: Site, case: OpenCase, tmp_
             site["worker"].start(lease_seconds="6")
             exports += [one.accepted(one.client.plan(units=2)) for _ in range(2)]
             one.wait_until_finished(exports)
-            shift.write_text("-10m")
+            write_shift(shift, -600)
             more = [one.accepted(one.client.plan(units=2)) for _ in range(3)]
             one.wait_until_finished(more)
         finally:

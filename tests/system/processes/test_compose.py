@@ -24,7 +24,6 @@ from kombu import Connection
 from tests.conftest import OwnServer, skip_or_fail
 from tests.support.compose import DEPLOY, PROCESSES, ROOT, SECRETS, read_services, read_stages, read_variables
 from tests.support.mail_server import MailServer
-from tests.support.on_day import clock_environment
 from tests.support.ports import LOOPBACK, accepts, free_port
 from tests.support.servers import PostgreSQL, RabbitMQ, Redis, poll
 
@@ -149,7 +148,7 @@ class Topology:
         for variable in {"PORT", "EXPORTS_METRICS_PORT"} & own.keys():
             assert f"{name}:{own[variable]}" in self.places
             own[variable] = str(self.port(name))
-        given = {**read_variables(read_stages()[-1]), **own, **clock_environment()}
+        given = {**read_variables(read_stages()[-1]), **own}
         (self.folder / "tmp").mkdir(exist_ok=True)
         return {
             **given,

@@ -20,6 +20,7 @@ from redis import RedisError
 from config import queues
 from pipeline.workflow.steps import EXPORT_LEVEL, STEPS
 from tests.support import factories
+from tests.support.on_day import write_shift
 from tests.support.ports import LOOPBACK
 from tests.support.servers import PostgreSQL, RabbitMQ, Redis
 from tests.system.faults.site import Program, Site
@@ -31,7 +32,7 @@ WORKER, POOL, DELIVERIES, API = "worker", "prefork", "deliveries", "web"
 SPARED: Final = ("worker-2", "web-2")
 #: The default pause between the end of one fault and the next, at least and at most.
 PAUSE_SECONDS: Final = (1.0, 3.0)
-_CLOCKS: Final = ("+1h", "-1h", "-10m", "+0")
+_CLOCKS: Final = (3600, -3600, -600, 0)
 _TOO_LARGE: Final = 1_000_000
 #: The time that a terminated process may take to end.
 _END_SECONDS: Final = 60.0
@@ -101,7 +102,7 @@ class Chaos:
             fault, _, repair = self._pending_repair
             repair()
             fault.until, self._pending_repair = self.record.now(), None
-        self._shift.write_text("+0")
+        write_shift(self._shift, 0)
         self._restart_killed()
         return self.record.now()
 
@@ -201,8 +202,8 @@ class Chaos:
 
     def _move_clock(self) -> tuple[str, Repair]:
         to = self._chance.choice(_CLOCKS)
-        self._shift.write_text(to)
-        return f"the clock of {WORKER} is {to}", _repair_nothing
+        write_shift(self._shift, to)
+        return f"the clock of {WORKER} is {to:+d} s", _repair_nothing
 
     # The message broker
 

@@ -20,6 +20,7 @@ from pipeline.simulation.judge import Violation
 from tests.conftest import Stack
 from tests.interfaces.contracts.sent import check_notifications
 from tests.support.fork_server import start_fork_server
+from tests.support.on_day import write_shift
 from tests.support.ports import LOOPBACK, free_port
 from tests.support.servers import PostgreSQL, RabbitMQ, Redis
 from tests.system.acceptance.programs import read_procfile
@@ -91,7 +92,7 @@ def run_soak(
     with ExitStack() as end:
         end.enter_context(tenancy.account_scope(tenancy.ALL_ACCOUNTS))
         shift = folder / "shift"
-        shift.write_text("+0")
+        write_shift(shift, 0)
         site = _site(end, folder, seed, shift)
         client, kept = end.enter_context(site.account())
         kept.respond = RandomResponses(seed)
