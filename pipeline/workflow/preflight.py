@@ -133,7 +133,7 @@ def build_report(
         findings_left_out=len(findings) - len(listed),
         checked_by=None
         if rules is None or on is None
-        else RulesUsed(id=rules.id, as_of=rules.as_of, days_old=rules.days_old(on)),
+        else RulesUsed(id=rules.id, as_of=rules.as_of, days_old=rules.days_old(on), days_late=rules.days_too_old(on)),
     )
 
 

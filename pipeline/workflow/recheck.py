@@ -41,7 +41,7 @@ from pipeline.workflow.preflight import FIND_EXECUTED
 ACTOR: Final = "recheck"
 #: The plans that one transaction reads.
 BATCH: Final = 100
-#: They differ after every change of the rules, and say nothing about the goods.
+#: They differ after every change of the rules, and say nothing about the goods. Records of earlier versions have R02.
 _OF_THE_RULES: Final = frozenset({"R01", "R02"})
 #: An export that ended like this does not cross with this plan, or has crossed.
 _OVER: Final = frozenset(

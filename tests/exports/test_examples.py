@@ -10,7 +10,6 @@ import pytest
 from pipeline.core.errors import NotFound
 from pipeline.customs.chapter99.facts import entry_date
 from pipeline.customs.checks.plan import check_plan
-from pipeline.customs.reference.ruleset import ruleset
 from pipeline.exports import examples, packages
 from pipeline.exports.schemas.plan import Plan
 from pipeline.interfaces.cli.plans import strip_comments
@@ -47,12 +46,10 @@ def test_example_plan_is_approved_yesterday_and_entered_from_tomorrow(today: dat
 
 
 @pytest.mark.parametrize("today", DAYS, ids=str)
-def test_example_plan_has_no_findings_but_outdated_rules_on_every_day(today: date) -> None:
+def test_example_plan_has_no_findings_on_every_day(today: date) -> None:
     for name, made in plans(today).items():
         plan = Plan.model_validate(made)
-        old = [("R02", "warn")] if ruleset().days_too_old(max(entry_date(unit) for unit in plan.units)) else []
-        found = check_plan(plan, on=today) + packages.check_plan(plan)
-        assert [(each.rule, each.severity) for each in found] == old, name
+        assert check_plan(plan, on=today) + packages.check_plan(plan) == [], name
 
 
 def test_missing_example_plan_is_named(tmp_path: Path) -> None:

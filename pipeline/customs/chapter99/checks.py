@@ -8,7 +8,7 @@ from functools import cached_property
 from pipeline.core.findings import ExpectedValue, Finding, Severity
 from pipeline.core.money import format_plain
 from pipeline.customs.chapter99.conditions import Verdict, rejection_reason
-from pipeline.customs.chapter99.facts import LineFacts, entry_date, line_facts
+from pipeline.customs.chapter99.facts import LineFacts, line_facts
 from pipeline.customs.chapter99.stack import HeadingStack, ProgramChoice, decide_headings, list_expected, row_evidence
 from pipeline.customs.reference.base import Evidence, ReferenceRow, combine_evidence, join_words
 from pipeline.customs.reference.chapter99 import DutyProgram, HeadingRow, in_ranges
@@ -23,14 +23,8 @@ _FACTS = "may need {}; this depends on facts that the plan does not give"
 
 
 def check_ruleset(plan: Plan) -> Iterator[Finding]:
-    """Yield R01 if the plan was made by another ruleset than this service has, and R02 if the ruleset here is too old."""
-    rules = ruleset()
-    yield from _check_ruleset_version(plan, rules)
-    yield from _check_ruleset_age(plan, rules)
-
-
-def _check_ruleset_version(plan: Plan, rules: Ruleset) -> Iterator[Finding]:
-    plan_ruleset = plan.ruleset
+    """Yield R01 if the plan was made by another ruleset than this service has."""
+    rules, plan_ruleset = ruleset(), plan.ruleset
     if (plan_ruleset.id, plan_ruleset.as_of) == (rules.id, rules.as_of):
         return
     known = plan_ruleset.id == rules.id or plan_ruleset.id in rules.predecessors
@@ -49,19 +43,6 @@ def _check_ruleset_version(plan: Plan, rules: Ruleset) -> Iterator[Finding]:
         message = f"{by}, but this service checks it by {here}: ruleset_outdated."
         remedy = "Make and approve the plan again with the newer rules. Until then its treatment is used unchanged."
     yield Finding.warning("R01", "/ruleset/asOf", message, remedy, f"ruleset {rules.id}, {rules.content_hash}")
-
-
-def _check_ruleset_age(plan: Plan, rules: Ruleset) -> Iterator[Finding]:
-    entered_on, unit_ref = max((entry_date(unit), unit.unit_ref) for unit in plan.units)
-    if rules.days_too_old(entered_on):
-        yield Finding.warning(
-            "R02",
-            "/ruleset/asOf",
-            f"Unit {unit_ref} is expected to be entered on {entered_on}, {(entered_on - rules.as_of).days} days "
-            f"after the date of the rules of this service ({rules.as_of}). They may lack later changes.",
-            "Update the rules of this installation, or ask the broker what has changed.",
-            f"ruleset {rules.id}; {rules.review.source}",
-        )
 
 
 def check_headings(line: Line, pointer: str, on: date, rate: GoodsRate | None = None) -> Iterator[Finding]:

@@ -382,6 +382,9 @@ class RulesUsed(View):
     id: str
     as_of: date = Field(alias="asOf", description="The day whose law they hold")
     days_old: int = Field(alias="daysOld", description="Days from then until the check")
+    days_late: int = Field(
+        0, alias="daysLate", description="Days since a person had to compare the rules with the law; 0 if not yet"
+    )
 
 
 class PreflightReport(View):

@@ -34,6 +34,7 @@ from pipeline.interfaces.cli.output import (
 )
 from pipeline.interfaces.cli.plans import read_plan
 from pipeline.interfaces.cli.rulesets import rules_of
+from pipeline.interfaces.event_text import count_noun
 from pipeline.workflow import preflight as workflow_preflight
 
 app = typer.Typer()
@@ -124,6 +125,9 @@ def _print_result(console: Console, rows: Sequence[AgencyStatus], report: Prefli
     if report.checked_by is not None:
         used = report.checked_by
         console.print(f"[dim]Checked by ruleset {escape(used.id)} as of {used.as_of}, {used.days_old} days old.[/]")
+        if used.days_late:
+            late = count_noun(used.days_late, "day")
+            console.print(f"[yellow]Their review is {late} late: they may lack later changes of the law.[/]")
 
 
 def _build_table(rows: Sequence[AgencyStatus]) -> FittedTable:

@@ -264,9 +264,7 @@ def check(
     )
     stdout_console().print(f"   {', '.join(f'{count} {status}' for status, count in counts.items())}")
     if rules.as_of > _parse_day(None):
-        stdout_console().print(
-            "[yellow]as_of[/] is a day to come: until then no entry is too late for these rules (R02)"
-        )
+        stdout_console().print("[yellow]as_of[/] is a day to come: until then these rules do not become older")
 
 
 def _load_rules(file: str) -> tuple[Ruleset, Mapping[str, ReferenceData]]:

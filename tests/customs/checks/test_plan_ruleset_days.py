@@ -1,8 +1,6 @@
-"""The ruleset of a plan and the day of entry, compared with the rules of this service (R01, R02)."""
+"""The ruleset of a plan, compared with the rules of this service (R01)."""
 
 from datetime import timedelta
-
-import pytest
 
 from pipeline.customs.reference.ruleset import ruleset
 from tests.customs.cases import enter_on, findings, with_changes
@@ -41,9 +39,6 @@ def test_plan_of_other_ruleset_gives_one_warning(ruleset_id: str, as_of: str, sa
     assert finding.source == f"ruleset {ruleset().id}, {ruleset().content_hash}"
 
 
-@pytest.mark.parametrize(("days", "found"), [(60, []), (61, ["R02"]), (603, ["R02"])])
-def test_rules_too_old_on_entry_day_give_one_finding(days: int, found: list[str]) -> None:
-    changed = with_changes(*enter_on((ruleset().as_of + timedelta(days=days)).isoformat()))
-    of_rules = [each for each in findings(changed) if each.rule.startswith("R")]
-    assert [each.rule for each in of_rules] == found
-    assert all(each.severity == "warn" and f"{days} days after" in each.message for each in of_rules)
+def test_age_of_the_rules_is_not_a_finding_of_a_plan() -> None:
+    changed = with_changes(*enter_on((ruleset().as_of + timedelta(days=603)).isoformat()))
+    assert [each for each in findings(changed) if each.rule.startswith("R")] == []

@@ -1,11 +1,13 @@
 """`exports preflight`: a table by line and agency, with a service and without one."""
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipeline.customs.reference.ruleset import ruleset
 from tests.support import factories
 from tests.support.command_line import Commands
 from tests.support.memory import LINEAR, measure_cost_ratio
@@ -166,6 +168,15 @@ def test_ten_times_the_lines_cost_about_ten_times_as_much(commands: Commands, tm
         made = factories.plan(lines=lines, packages=lines)
         (tmp_path / f"{lines}.json").write_text(json.dumps(made), encoding="utf-8")
     assert measure_cost_ratio(check, 500, 5_000) < LINEAR
+
+
+@pytest.mark.parametrize(("late", "said"), [(0, None), (1, "Their review is 1 day late"), (9, "is 9 days late")])
+def test_late_review_of_the_rules_is_said_once(commands: Commands, tmp_path: Path, late: int, said: str | None) -> None:
+    path = write_plan(tmp_path, factories.plan())
+    day = ruleset().as_of + timedelta(days=ruleset().review.within_days + late)
+    shown = commands("preflight", "--offline", "--on", str(day), path).stdout
+    assert shown.count("Their review is") == (said is not None)
+    assert said is None or said in shown
 
 
 def test_on_needs_offline(commands: Commands, tmp_path: Path) -> None:
