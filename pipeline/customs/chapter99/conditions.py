@@ -85,6 +85,7 @@ def _is_possible(when: HeadingConditions, facts: LineFacts, names: AbstractSet[s
         and facts.origin not in when.not_origins
         and _find_exception(when, facts, names) is None
         and (not when.spi or facts.spi in when.spi)
+        and facts.spi not in when.not_spi
         and (not when.chapters or facts.chapter in when.chapters)
         and facts.chapter not in when.not_chapters
         and (not _needs_list(when) or _is_listed(when, names) or _may_certify(when, facts, names))
@@ -223,6 +224,8 @@ def _check_chapters(_: Ruleset, when: HeadingConditions, facts: LineFacts) -> Co
 
 
 def _check_spi(_: Ruleset, when: HeadingConditions, facts: LineFacts) -> ConditionResult | None:
+    if facts.spi in when.not_spi:
+        return Verdict.NO, f"it is not for goods of special program {facts.spi}", ""
     if not when.spi:
         return None
     if facts.spi in when.spi:

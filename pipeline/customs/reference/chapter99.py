@@ -145,6 +145,7 @@ class HeadingConditions(ReferenceData):
     chapters: frozenset[Chapter] = frozenset()
     not_chapters: frozenset[Chapter] = frozenset()
     spi: frozenset[str] = frozenset()
+    not_spi: frozenset[str] = frozenset()
     contains: Metal | None = None
     no_metal: bool = False
     below_weight_test: bool = False
@@ -187,6 +188,7 @@ class HeadingConditions(ReferenceData):
             ("of chapter", self.chapters),
             ("not of chapter", self.not_chapters),
             ("special program", self.spi),
+            ("not special program", self.not_spi),
         ):
             if names:
                 yield f"{label} {_join_alternatives(sorted(names))}"

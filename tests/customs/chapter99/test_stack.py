@@ -116,6 +116,9 @@ DECIDED: dict[str, tuple[LineFacts, str]] = {
     "shipped from Canada, made in China": (line("9503000073", "CN"), "05.31"),
     "Brazil pays twice": (line("6105100010", "BR"), "05.01 05.27"),
     "Brazil under 232 pays neither": (line(PAN, "BR", AUTUMN, STEEL), "05.07 05.90 82.09"),
+    "Nicaragua pays twice": (line("9503000073", "NI"), "89.01 05.58"),
+    "Nicaragua before 2026": (line("9503000073", "NI", date(2025, 12, 31)), ""),
+    "goods of Nicaragua that originate under CAFTA-DR": (line("9503000073", "NI", spi="P"), "05.58"),
     "Mexico under USMCA": (line("6105100010", "MX", spi="S"), "05.94"),
     "a country that forced labor does not name": (line("6105100010", "IS"), ""),
     "the surcharge in its time": (line("6105100010", "VN", date(2026, 7, 23)), "03.01"),
@@ -159,9 +162,18 @@ def test_line_is_decided_by_rules_of_its_day(case: str) -> None:
     assert [heading.removeprefix("9903.") for heading in headings(facts)] == expected.split()
 
 
-@pytest.mark.parametrize(("on", "rate"), [(date(2026, 12, 31), "25"), (date(2027, 1, 1), "30")])
-def test_rate_rises_on_its_day(on: date, rate: str) -> None:
-    (row,) = [row for row in decide_headings(line(SOFA, "VN", on)).certain if row.heading == "9903.76.02"]
+@pytest.mark.parametrize(
+    ("hts_code", "origin", "heading", "on", "rate"),
+    [
+        (SOFA, "VN", "9903.76.02", date(2026, 12, 31), "25"),
+        (SOFA, "VN", "9903.76.02", date(2027, 1, 1), "30"),
+        ("6109100012", "NI", "9903.89.01", date(2026, 12, 31), "0"),
+        ("6109100012", "NI", "9903.89.01", date(2027, 1, 1), "10"),
+        ("6109100012", "NI", "9903.89.01", date(2028, 1, 1), "15"),
+    ],
+)
+def test_rate_rises_on_its_day(hts_code: str, origin: str, heading: str, on: date, rate: str) -> None:
+    (row,) = [row for row in decide_headings(line(hts_code, origin, on)).certain if row.heading == heading]
     assert str(row.rate_percent) == rate
 
 

@@ -91,6 +91,7 @@ DAYS = {
     # Two programs that follow the notices of USTR have these days; their pages of the Federal Register were not read.
     "Section 301, Brazil": "2026HTSRev12 (Notice effective July 22, 2026)",  # 91 FR 45516
     "Section 301, forced labor": "Effective July 24, 2026. Source: FR Doc. 2026-15181",  # 91 FR 47318
+    "Section 301, Nicaragua": "during the period from January 1, 2026, though December 31, 2026",  # note 29(b)
     "Section 301, China, four-year review": "eastern daylight time on September 27, 2024",  # note 31
     "Section 232, passenger vehicles and light trucks": "with respect to entries on or after April 3, 2025",  # 9903.94.02
     "Section 232, automobile parts": "with respect to entries on or after May 3, 2025",  # 9903.94.06
