@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 MANIFEST = "config/rules/ruleset.yaml"
 #: Where files name the rules of this version.
-PLACES = ("docs", "examples/plans", "templates/plans")
+PLACES = ("docs", "examples/plans", "templates/plans", "pipeline/interfaces/contracts/examples")
 KINDS = ("*.md", "*.json", "*.jsonc")
 
 
